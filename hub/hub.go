@@ -1,0 +1,238 @@
+package hub
+
+import (
+	"context"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// shardCount cuts the owners into parts that share no lock, so that delivery to one never waits for another.
+	shardCount = 64
+	// subscribeLimit is how long a new feed waits for its subscription.
+	subscribeLimit = 5 * time.Second
+)
+
+// Hub is all that listens on this replica.
+type Hub struct {
+	bus     Bus
+	log     Log
+	logger  *slog.Logger
+	metrics *Metrics
+	seed    maphash.Seed
+	shards  [shardCount]shard
+	doubts  chan string // causes to ask the log what is missing; one waiting is enough
+
+	mu        sync.Mutex
+	name      string          // of the log, as Postgres last said; guarded by mu, as all below
+	epoch     Epoch           // the highest seen in that log
+	position  Position        // up to here nothing is missing: it is in the feeds, or they know that they lack it
+	up        bool            // the bus carries
+	askedName time.Time       // when a message of a log of another name last made us ask
+	running   context.Context // nil before Run; done after it
+
+	tasks sync.WaitGroup // what spawn has started
+}
+
+type shard struct {
+	mu    sync.RWMutex
+	feeds map[Owner]*feed // guarded by mu
+}
+
+// New returns a Hub that hears of events by bus and reads them in log.
+func New(bus Bus, log Log, logger *slog.Logger, metrics *Metrics) *Hub {
+	h := &Hub{bus: bus, log: log, logger: logger, metrics: metrics, seed: maphash.MakeSeed(), doubts: make(chan string, 1)}
+	for i := range h.shards {
+		h.shards[i].feeds = make(map[Owner]*feed)
+	}
+	return h
+}
+
+// Run is the hub's whole life: it runs the bus, and looks for what the bus has lost, until ctx ends. It returns nil
+// then, or the error of a bus that cannot go on.
+func (h *Hub) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	h.mu.Lock()
+	h.running = ctx
+	h.mu.Unlock()
+	group.Go(func() error { return h.bus.Run(ctx, h) })
+	group.Go(func() error { h.watch(ctx); return nil })
+	err := group.Wait()
+	h.tasks.Wait()
+	h.stopLingering()
+	return err
+}
+
+// Attach returns a new session of owner, once this replica is subscribed for it: whatever is published from then on,
+// the session can have. wake is called, from any goroutine and also before Attach returns, when Next may have
+// something; it must not block, and may call Next.
+func (h *Hub) Attach(ctx context.Context, owner Owner, wake func()) (*Session, error) {
+	f, err := h.join(owner)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-f.ready:
+		err = f.err
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		h.release(f)
+		return nil, err
+	}
+	s := &Session{hub: h, feed: f, wake: wake}
+	f.add(s)
+	h.metrics.sessions.Inc()
+	return s, nil
+}
+
+// join returns the feed of owner, and makes it where there is none. release undoes it.
+func (h *Hub) join(owner Owner) (*feed, error) {
+	shard := h.shard(owner)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	f := shard.feeds[owner]
+	if f == nil {
+		f = newFeed(owner)
+		if !h.spawn(func(ctx context.Context) { h.subscribe(ctx, f) }) {
+			return nil, ErrClosed
+		}
+		shard.feeds[owner] = f
+		h.metrics.feeds.Inc()
+	}
+	if f.linger != nil {
+		f.linger.Stop()
+		f.linger = nil
+	}
+	f.refs++
+	return f, nil
+}
+
+func (h *Hub) subscribe(ctx context.Context, f *feed) {
+	ctx, cancel := context.WithTimeout(ctx, subscribeLimit)
+	defer cancel()
+	f.err = h.bus.Subscribe(ctx, f.owner)
+	close(f.ready)
+}
+
+// release lets go of a feed. The last to do so leaves it to linger, or drops it if it never came to be.
+func (h *Hub) release(f *feed) {
+	shard := h.shard(f.owner)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	if f.refs--; f.refs > 0 || shard.feeds[f.owner] != f {
+		return
+	}
+	select {
+	case <-f.ready:
+		if f.err == nil {
+			f.linger = time.AfterFunc(lingerFor, func() { h.drop(f) })
+			return
+		}
+	default: // everyone left before the subscription was confirmed
+	}
+	h.remove(shard, f)
+}
+
+// drop ends a feed that nobody came back to.
+func (h *Hub) drop(f *feed) {
+	shard := h.shard(f.owner)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	if f.refs == 0 && shard.feeds[f.owner] == f {
+		h.remove(shard, f)
+	}
+}
+
+// remove takes a feed out. The shard's lock is held, so that the owner's next feed subscribes after this.
+func (h *Hub) remove(shard *shard, f *feed) {
+	delete(shard.feeds, f.owner)
+	h.metrics.feeds.Dec()
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	h.bus.Unsubscribe(f.owner)
+}
+
+func (h *Hub) stopLingering() {
+	for i := range h.shards {
+		shard := &h.shards[i]
+		shard.mu.Lock()
+		for _, f := range shard.feeds {
+			if f.linger != nil {
+				f.linger.Stop()
+			}
+		}
+		shard.mu.Unlock()
+	}
+}
+
+func (h *Hub) shard(owner Owner) *shard {
+	return &h.shards[maphash.String(h.seed, string(owner))%shardCount]
+}
+
+func (h *Hub) lookup(owner Owner) *feed {
+	shard := h.shard(owner)
+	shard.mu.RLock()
+	defer shard.mu.RUnlock()
+	return shard.feeds[owner]
+}
+
+// feeds returns all feeds there are now.
+func (h *Hub) feeds() []*feed {
+	var all []*feed
+	for i := range h.shards {
+		shard := &h.shards[i]
+		shard.mu.RLock()
+		for _, f := range shard.feeds {
+			all = append(all, f)
+		}
+		shard.mu.RUnlock()
+	}
+	return all
+}
+
+// spawn runs task on a goroutine that Run waits for. It reports false, and runs nothing, outside of Run.
+func (h *Hub) spawn(task func(context.Context)) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.running == nil || h.running.Err() != nil {
+		return false
+	}
+	h.tasks.Add(1)
+	go func(ctx context.Context) { // Run waits for its end
+		defer h.tasks.Done()
+		task(ctx)
+	}(h.running)
+	return true
+}
+
+func (h *Hub) reset(reason Reason) *ErrReset {
+	h.metrics.resets.WithLabelValues(string(reason)).Inc()
+	return &ErrReset{Reason: reason}
+}
+
+// failed notes that the log could not be read. What failed is tried again, so this is all that is done about it.
+func (h *Hub) failed(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		h.metrics.logErrors.Inc()
+		h.logger.DebugContext(ctx, "the log cannot be read, trying again", "err", err)
+	}
+}
+
+// sleep waits, or returns ctx's error when it ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
