@@ -1,0 +1,171 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// pollEvery is how often an awake leader looks. Half of it is what polling adds to an event's way.
+	pollEvery = 2 * time.Millisecond
+	// linger is how long an awake leader polls in vain before it goes to sleep.
+	linger = 100 * time.Millisecond
+	// busyWakes within busyWindow make a leader stay awake: from 200 wake-ups a second polling costs writers less.
+	busyWakes  = 20
+	busyWindow = 100 * time.Millisecond
+	// settleMost is the longest pause between two looks while an old transaction may still commit without a NOTIFY.
+	settleMost = 100 * time.Millisecond
+)
+
+// alarm decides when the leader looks again: at once, at the next poll, or when a writer wakes it.
+//
+//	     ┌──────── busy ────────────────────────────┐
+//	     ▼                                          │
+//	  awake ── nothing for a while ──▶ settling ──▶ asleep
+//	(polls)    flag := asleep, then     (polls)   every transaction that may
+//	            draw the mark                     have read "awake" has ended
+//
+// The flag tells writers whether to NOTIFY. One that read "awake" does not, and may commit at any time after; but it
+// had a transaction id when it read, so once all transactions up to an id drawn after the flag fell have ended, no such
+// writer is left, and a NOTIFY comes for everything that was not seen. A snapshot's xmax would not do for the mark:
+// transactions above it may be running.
+type alarm struct {
+	conn *pgx.Conn
+	mode Wake
+
+	awake    bool
+	settling bool
+	settled  bool   // found so by settle: if nothing is drained now, nothing can be missed
+	mark     uint64 // while settling
+	backoff  time.Duration
+
+	lastEvent time.Time
+	wakes     int // in the window that began at windowAt
+	windowAt  time.Time
+}
+
+func newAlarm(conn *pgx.Conn, mode Wake) *alarm {
+	return &alarm{conn: conn, mode: mode}
+}
+
+// set listens, and sets the flag, whatever the last leader left there.
+func (a *alarm) set(ctx context.Context) error {
+	if a.mode == WakePoll {
+		return a.setFlag(ctx, 1)
+	}
+	if err := a.exec(ctx, "listen", "LISTEN reelay"); err != nil {
+		return err
+	}
+	return a.fallAsleep(ctx)
+}
+
+// settle looks, while settling, whether the last writer that might not NOTIFY has ended. It is called before a drain:
+// what such a writer committed, that drain sees.
+func (a *alarm) settle(ctx context.Context) error {
+	if !a.settling {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, statementLimit)
+	defer cancel()
+	err := a.conn.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint > $1", int64(a.mark)).Scan(&a.settled)
+	if err != nil {
+		return fmt.Errorf("look for old transactions: %w", err)
+	}
+	return nil
+}
+
+// wait returns when it is time to look again, and at deadline at the latest. drained is what the last look found.
+func (a *alarm) wait(ctx context.Context, drained int, deadline time.Time) error {
+	now := time.Now()
+	if drained > 0 {
+		a.lastEvent = now
+		a.backoff = pollEvery
+	}
+	switch {
+	case a.mode == WakePoll:
+		return pause(ctx, pollEvery)
+	case a.awake && now.Sub(a.lastEvent) < linger:
+		return pause(ctx, pollEvery)
+	case a.awake:
+		return a.fallAsleep(ctx)
+	case a.settling && a.settled && drained == 0:
+		a.settling, a.settled = false, false
+	case a.settling:
+		a.backoff = min(2*a.backoff, settleMost)
+		if until := now.Add(a.backoff); until.Before(deadline) {
+			deadline = until
+		}
+	}
+	woken, err := a.sleep(ctx, deadline)
+	if err != nil || !woken || a.mode == WakeNotify {
+		return err
+	}
+	return a.count(ctx)
+}
+
+// sleep waits for a NOTIFY until deadline.
+func (a *alarm) sleep(ctx context.Context, deadline time.Time) (woken bool, err error) {
+	sleeping, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	_, err = a.conn.WaitForNotification(sleeping)
+	var timeout net.Error
+	switch {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case errors.Is(err, context.DeadlineExceeded) || (errors.As(err, &timeout) && timeout.Timeout()):
+		if a.conn.IsClosed() {
+			return false, fmt.Errorf("wait for a notification: %w", err)
+		}
+		return false, nil
+	default:
+		return false, fmt.Errorf("wait for a notification: %w", err)
+	}
+}
+
+// count counts a wake-up, and stays awake where they come often.
+func (a *alarm) count(ctx context.Context) error {
+	now := time.Now()
+	if now.Sub(a.windowAt) > busyWindow {
+		a.windowAt, a.wakes = now, 0
+	}
+	if a.wakes++; a.wakes < busyWakes {
+		return nil
+	}
+	a.wakes = 0
+	a.awake, a.settling, a.settled, a.lastEvent = true, false, false, now
+	return a.setFlag(ctx, 1)
+}
+
+func (a *alarm) fallAsleep(ctx context.Context) error {
+	if err := a.setFlag(ctx, 0); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, statementLimit)
+	defer cancel()
+	// A statement of its own, after the flag has fallen.
+	if err := a.conn.QueryRow(ctx, "SELECT pg_current_xact_id()::text::bigint").Scan(&a.mark); err != nil {
+		return fmt.Errorf("draw the mark: %w", err)
+	}
+	a.awake, a.settling, a.settled, a.backoff = false, true, false, pollEvery
+	return nil
+}
+
+func (a *alarm) setFlag(ctx context.Context, awake int) error {
+	return a.exec(ctx, "set the wake flag", "SELECT setval('reelay.awake', $1)", awake)
+}
+
+func (a *alarm) exec(ctx context.Context, doing, statement string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, statementLimit)
+	defer cancel()
+	if _, err := a.conn.Exec(ctx, statement, args...); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}

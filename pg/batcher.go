@@ -1,0 +1,84 @@
+package pg
+
+import (
+	"context"
+	"errors"
+)
+
+// batcher answers many callers by few queries. While a lane is busy with one, callers gather; the lane that is free
+// next takes all of them. So a lone caller waits for nothing, and a storm of them makes queries larger, not more.
+type batcher[Request, Answer any] struct {
+	run     func(context.Context, []Request) ([]Answer, error)
+	waiting chan *call[Request, Answer]
+}
+
+type call[Request, Answer any] struct {
+	request Request
+	answer  Answer
+	err     error
+	done    chan struct{}
+}
+
+func newBatcher[Request, Answer any](run func(context.Context, []Request) ([]Answer, error)) *batcher[Request, Answer] {
+	// The channel's room lets callers gather while no lane receives. When it is full, callers wait to be let in.
+	return &batcher[Request, Answer]{run: run, waiting: make(chan *call[Request, Answer], batchMost)}
+}
+
+// ask returns the answer to one request.
+func (b *batcher[Request, Answer]) ask(ctx context.Context, request Request) (Answer, error) {
+	c := &call[Request, Answer]{request: request, done: make(chan struct{})}
+	var none Answer
+	select {
+	case b.waiting <- c:
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+	select {
+	case <-c.done:
+		return c.answer, c.err
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
+// work is one lane's life. It ends with ctx.
+func (b *batcher[Request, Answer]) work(ctx context.Context) {
+	for {
+		var calls []*call[Request, Answer]
+		select {
+		case c := <-b.waiting:
+			calls = append(calls, c)
+		case <-ctx.Done():
+			return
+		}
+	gather:
+		for len(calls) < batchMost {
+			select {
+			case c := <-b.waiting:
+				calls = append(calls, c)
+			default:
+				break gather
+			}
+		}
+		b.answer(ctx, calls)
+	}
+}
+
+func (b *batcher[Request, Answer]) answer(ctx context.Context, calls []*call[Request, Answer]) {
+	ctx, cancel := context.WithTimeout(ctx, queryLimit)
+	defer cancel()
+	requests := make([]Request, len(calls))
+	for i, c := range calls {
+		requests[i] = c.request
+	}
+	answers, err := b.run(ctx, requests)
+	if err == nil && len(answers) != len(calls) {
+		err = errors.New("the query answered another number of requests")
+	}
+	for i, c := range calls {
+		if c.err = err; err == nil {
+			c.answer = answers[i]
+		}
+		close(c.done)
+	}
+}

@@ -1,0 +1,263 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/reelay/reelay/hub"
+)
+
+// errFenced says that another leader has raised the epoch.
+var errFenced = errors.New("another leader has taken over")
+
+// leadership is one leader's term, from takeover to the end of its session.
+type leadership struct {
+	*Relay
+	conn *pgx.Conn
+
+	name      string       // of the log
+	epoch     hub.Epoch    // ours
+	head      hub.Position // the last position given
+	handed    hub.Position // everything up to it was handed to the bus
+	published hub.Position // what the durable mark says
+	extended  hub.Position // the head when partitions were last made
+	low       lowBound
+}
+
+// takeOver makes this session the one that numbers, and publishes again what the last leader may not have published.
+func (l *leadership) takeOver(ctx context.Context) error {
+	err := l.query(ctx, "take over", func(ctx context.Context) error {
+		// A log whose history is another one gets a new name: its positions may have been given before, to other events.
+		// The row's lock waits for a drain of the old leader that is under way, and fences it out of the next.
+		return l.conn.QueryRow(ctx, `
+			UPDATE reelay.state SET epoch = epoch + 1,
+				log = CASE WHEN history = reelay.history() THEN log ELSE reelay.new_log_name() END,
+				history = reelay.history()
+			RETURNING log, epoch, last_position, published`).Scan(&l.name, &l.epoch, &l.head, &l.published)
+	})
+	if err != nil {
+		return schemaError(err, "take over")
+	}
+	l.handed = l.head
+	if err := l.extend(ctx); err != nil {
+		return err
+	}
+	return l.republish(ctx)
+}
+
+// republish publishes what lies between the mark and the head. Where that is a lot it says no more than how far the
+// log has come: replicas see that they missed something, and read it.
+func (l *leadership) republish(ctx context.Context) error {
+	for from := l.published; l.head-l.published <= republishLimit && from < l.head; {
+		var events []*hub.Event
+		err := l.query(ctx, "read what may be unpublished", func(ctx context.Context) (err error) {
+			events, err = collect(l.conn.Query(ctx, `SELECT `+eventColumns+` FROM reelay.log
+				WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3`, from, l.head, batchSize))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if len(events) == 0 { // trimmed meanwhile
+			break
+		}
+		last := events[len(events)-1].Position
+		l.publish(ctx, from, last, events)
+		from = last
+	}
+	l.publish(ctx, l.head, l.head, nil)
+	return nil
+}
+
+// relay drains the outbox and publishes, until the session ends.
+func (l *leadership) relay(ctx context.Context) error {
+	alarm := newAlarm(l.conn, l.wake)
+	if err := alarm.set(ctx); err != nil {
+		return err
+	}
+	nextBeat := time.Now()
+	for {
+		if !time.Now().Before(nextBeat) {
+			if err := l.beat(ctx); err != nil {
+				return err
+			}
+			nextBeat = time.Now().Add(beatEvery)
+		}
+		if err := alarm.settle(ctx); err != nil {
+			return err
+		}
+		events, err := l.drain(ctx)
+		if err != nil {
+			return err
+		}
+		if len(events) > 0 {
+			l.publish(ctx, events[0].Position-1, l.head, events)
+		}
+		if len(events) == batchSize {
+			continue // there is more
+		}
+		if err := alarm.wait(ctx, len(events), nextBeat); err != nil {
+			return err
+		}
+	}
+}
+
+// drainStatement moves one batch from the outbox to the log and numbers it: one statement, one transaction.
+// $1 our epoch, $2 the low bound, $3 what was handed to the bus, $4 the size of a batch.
+//
+// The rows are deleted by a range over the statement's own snapshot, not by a join: a join planned while the outbox
+// was empty compares everything with everything once it is full.
+const drainStatement = `
+WITH batch AS MATERIALIZED (
+	SELECT max(id) AS top, count(*) AS size
+	FROM (SELECT id FROM reelay.outbox WHERE id > $2 ORDER BY id LIMIT $4) waiting
+), numbered AS (
+	UPDATE reelay.state SET last_position = last_position + batch.size, published = greatest(published, $3)
+	FROM batch WHERE one AND epoch = $1 AND batch.size > 0
+	RETURNING last_position - batch.size AS base
+), moved AS (
+	DELETE FROM reelay.outbox
+	WHERE id > $2 AND id <= (SELECT top FROM batch) AND EXISTS (SELECT FROM numbered)
+	RETURNING id, owner, subject, type, data, created_at
+), heads AS (
+	INSERT INTO reelay.owner_head AS h (owner, sequence)
+	SELECT owner, count(*) FROM moved GROUP BY owner ORDER BY owner
+	ON CONFLICT (owner) DO UPDATE SET sequence = h.sequence + excluded.sequence
+	RETURNING owner, sequence
+)
+INSERT INTO reelay.log (position, owner, sequence, outbox_id, subject, type, data, created_at)
+SELECT (SELECT base FROM numbered) + row_number() OVER (ORDER BY m.id), m.owner,
+	h.sequence - count(*) OVER (PARTITION BY m.owner) + row_number() OVER (PARTITION BY m.owner ORDER BY m.id),
+	m.id, m.subject, m.type, m.data, m.created_at
+FROM moved m JOIN heads h ON h.owner = m.owner
+RETURNING ` + eventColumns
+
+// drain gives positions to the next rows of the outbox. None means that there is nothing, or that we are fenced off;
+// the next beat tells.
+func (l *leadership) drain(ctx context.Context) ([]*hub.Event, error) {
+	var events []*hub.Event
+	err := l.query(ctx, "drain the outbox", func(ctx context.Context) (err error) {
+		events, err = collect(l.conn.Query(ctx, drainStatement, l.epoch, l.low.id, l.handed, batchSize))
+		return err
+	})
+	if err != nil || len(events) == 0 {
+		return nil, err
+	}
+	slices.SortFunc(events, func(a, b *hub.Event) int { return int(a.Position - b.Position) })
+	l.published = max(l.published, l.handed) // the statement wrote the mark
+	l.head = events[len(events)-1].Position
+	l.low.dirty = true
+	l.metrics.numbered(events)
+	if l.head-l.extended > extendEvery {
+		return events, l.extend(ctx)
+	}
+	return events, nil
+}
+
+// publish hands a batch to the bus. What the bus refuses is in the log, and the next batch tells every replica that it
+// missed something; so there is no second try, which could only come late.
+func (l *leadership) publish(ctx context.Context, from, head hub.Position, events []*hub.Event) {
+	begin := time.Now()
+	err := l.bus.Publish(ctx, hub.Batch{Log: l.name, Epoch: l.epoch, From: from, Head: head, Events: events})
+	l.metrics.published(len(events), time.Since(begin), err)
+	if err != nil && ctx.Err() == nil {
+		l.log.WarnContext(ctx, "batch not published, replicas read it from the log", "err", err, "events", len(events), "head", head)
+	}
+	l.handed = max(l.handed, head)
+}
+
+// beat proves to Postgres and to the replicas that there is a leader, and sees whether it is still this one.
+func (l *leadership) beat(ctx context.Context) error {
+	err := l.query(ctx, "beat", func(ctx context.Context) error {
+		var epoch hub.Epoch
+		if err := l.conn.QueryRow(ctx, "SELECT epoch FROM reelay.state").Scan(&epoch); err != nil {
+			return err
+		}
+		if epoch != l.epoch {
+			return errFenced
+		}
+		if l.published < l.handed {
+			_, err := l.conn.Exec(ctx, "UPDATE reelay.state SET published = $2 WHERE epoch = $1 AND published < $2", l.epoch, l.handed)
+			if err != nil {
+				return err
+			}
+			l.published = l.handed
+		}
+		return l.low.raise(ctx, l.conn)
+	})
+	if err != nil {
+		return err
+	}
+	l.publish(ctx, l.head, l.head, nil)
+	return nil
+}
+
+// extendEvery is how many positions may pass before partitions are made. Two lie ahead, of half a million each.
+const extendEvery = 100_000
+
+func (l *leadership) extend(ctx context.Context) error {
+	return l.query(ctx, "extend the log", func(ctx context.Context) error {
+		_, err := l.conn.Exec(ctx, "SELECT reelay.extend_log()")
+		l.extended = l.head
+		return err
+	})
+}
+
+// query runs do with the leader's deadline: no answer from Postgres for so long ends the term.
+func (l *leadership) query(ctx context.Context, doing string, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, statementLimit)
+	defer cancel()
+	if err := do(ctx); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
+// lowBound is an id below which the outbox is known to be empty for good. A scan that begins there does not wade
+// through the rows that an old snapshot (a dump, a forgotten transaction) keeps vacuum from removing.
+type lowBound struct {
+	id    int64 // the bound
+	next  int64 // the bound that holds once every transaction up to mark has ended
+	mark  uint64
+	ready bool // next and mark are set
+	dirty bool // rows were moved since next was chosen
+}
+
+// raise moves the bound up where it may. It is sound because ids up to next were drawn before mark was, by
+// transactions that have all ended by the time the oldest running one is younger.
+func (b *lowBound) raise(ctx context.Context, conn *pgx.Conn) error {
+	if b.ready {
+		var settled bool
+		if err := conn.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint > $1", int64(b.mark)).Scan(&settled); err != nil {
+			return err
+		}
+		if !settled {
+			return nil
+		}
+		var lowest *int64
+		if err := conn.QueryRow(ctx, "SELECT min(id) FROM reelay.outbox WHERE id > $1", b.id).Scan(&lowest); err != nil {
+			return err
+		}
+		if lowest != nil {
+			b.next = min(b.next, *lowest-1)
+		}
+		b.id, b.ready = max(b.id, b.next), false
+	}
+	if !b.dirty {
+		return nil
+	}
+	if err := conn.QueryRow(ctx, "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM reelay.outbox_id_seq").Scan(&b.next); err != nil {
+		return err
+	}
+	// A statement of its own, and after the ids were read.
+	if err := conn.QueryRow(ctx, "SELECT pg_current_xact_id()::text::bigint").Scan(&b.mark); err != nil {
+		return err
+	}
+	b.ready, b.dirty = true, false
+	return nil
+}

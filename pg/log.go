@@ -1,0 +1,277 @@
+package pg
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/reelay/reelay/hub"
+)
+
+const (
+	// lanes is how many queries of each kind a replica has in flight, however many of its clients ask.
+	lanes = 4
+	// batchMost is how many of them one query answers.
+	batchMost = 256
+	// snapshotRows is how many rows a snapshot holds at the most.
+	snapshotRows = 1000
+	// queryLimit is how long a reader waits for Postgres.
+	queryLimit = 5 * time.Second
+)
+
+// eventColumns are the columns of reelay.log in the order that scanEvent reads.
+const eventColumns = "position, owner, sequence, outbox_id, subject, type, data, created_at"
+
+// Log reads the log and the watched tables for a replica. It implements hub.Log, and is safe for concurrent use. What
+// many ask at once is answered by few queries; see batcher.
+type Log struct {
+	pool      *pgxpool.Pool
+	metrics   *Metrics
+	reads     *batcher[readRequest, hub.Page]
+	snapshots *batcher[snapshotRequest, hub.Snapshot]
+}
+
+type readRequest struct {
+	owner hub.Owner
+	after hub.Sequence
+	limit int
+}
+
+type snapshotRequest struct {
+	owner hub.Owner
+	keys  []string
+}
+
+// OpenLog returns a Log of the database that url leads to, by way of a pooler or not. It does not connect: Postgres may
+// be away. Run closes it, or Close where Run is never called.
+func OpenLog(ctx context.Context, url string, metrics *Metrics) (*Log, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, parseError(err)
+	}
+	// One for each query in flight, and two for heads and checks.
+	config.MaxConns = 2*lanes + 2
+	config.ConnConfig.ConnectTimeout = queryLimit
+	config.ConnConfig.RuntimeParams["application_name"] = "reelay"
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, parseError(err)
+	}
+	l := &Log{pool: pool, metrics: metrics}
+	l.reads = newBatcher(l.readAll)
+	l.snapshots = newBatcher(l.snapshotAll)
+	return l, nil
+}
+
+// Close gives the connections back. It may be called again.
+func (l *Log) Close() { l.pool.Close() }
+
+// Run answers Read and Snapshot until ctx ends, and returns nil then.
+func (l *Log) Run(ctx context.Context) error {
+	defer l.pool.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	for range lanes {
+		group.Go(func() error { l.reads.work(ctx); return nil })
+		group.Go(func() error { l.snapshots.work(ctx); return nil })
+	}
+	return group.Wait()
+}
+
+// Check asks whether Postgres answers and has the schema: nil, an error that is Transient, or ErrNoSchema.
+func (l *Log) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, queryLimit)
+	defer cancel()
+	var log string
+	if err := l.pool.QueryRow(ctx, "SELECT log FROM reelay.state").Scan(&log); err != nil {
+		return schemaError(err, "look for the schema reelay")
+	}
+	return nil
+}
+
+// Read implements hub.Log.
+func (l *Log) Read(ctx context.Context, owner hub.Owner, after hub.Sequence, limit int) (hub.Page, error) {
+	page, err := l.reads.ask(ctx, readRequest{owner, after, limit})
+	if err != nil {
+		return hub.Page{}, fmt.Errorf("read the log: %w", err)
+	}
+	return page, nil
+}
+
+// Snapshot implements hub.Log.
+func (l *Log) Snapshot(ctx context.Context, owner hub.Owner, keys []string) (hub.Snapshot, error) {
+	snapshot, err := l.snapshots.ask(ctx, snapshotRequest{owner, keys})
+	if err != nil {
+		return hub.Snapshot{}, fmt.Errorf("read a snapshot: %w", err)
+	}
+	return snapshot, nil
+}
+
+func (l *Log) readAll(ctx context.Context, requests []readRequest) (pages []hub.Page, err error) {
+	defer func() { l.metrics.queried("read", len(requests), err) }()
+	owners := make([]string, len(requests))
+	after := make([]int64, len(requests))
+	limits := make([]int32, len(requests))
+	for i, r := range requests {
+		owners[i], after[i], limits[i] = string(r.owner), int64(r.after), int32(r.limit)
+	}
+	rows, err := l.pool.Query(ctx, `
+		SELECT asked.n, s.log, coalesce(h.sequence, 0), e.*
+		FROM unnest($1::text[], $2::bigint[], $3::int[]) WITH ORDINALITY AS asked (owner, after, most, n)
+		CROSS JOIN reelay.state s
+		LEFT JOIN reelay.owner_head h ON h.owner = asked.owner
+		LEFT JOIN LATERAL (
+			SELECT `+eventColumns+` FROM reelay.log l
+			WHERE l.owner = asked.owner AND l.sequence > asked.after ORDER BY l.sequence LIMIT asked.most
+		) e ON h.sequence > asked.after
+		ORDER BY asked.n, e.sequence`, owners, after, limits)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	pages = make([]hub.Page, len(requests))
+	for rows.Next() {
+		var n, head int64
+		var name string
+		var event nullableEvent
+		if err := rows.Scan(append([]any{&n, &name, &head}, event.fields()...)...); err != nil {
+			return nil, err
+		}
+		page := &pages[n-1]
+		page.Log, page.Head = name, hub.Sequence(head)
+		if event.position != nil {
+			page.Events = append(page.Events, event.event())
+		}
+	}
+	return pages, rows.Err()
+}
+
+func (l *Log) snapshotAll(ctx context.Context, requests []snapshotRequest) (snapshots []hub.Snapshot, err error) {
+	defer func() { l.metrics.queried("snapshot", len(requests), err) }()
+	owners := make([]string, len(requests))
+	keys := make([]*string, len(requests)) // a JSON array each, since arrays of arrays must be of one length
+	for i, r := range requests {
+		owners[i] = string(r.owner)
+		if r.keys != nil {
+			encoded, err := json.Marshal(r.keys)
+			if err != nil {
+				return nil, err
+			}
+			text := string(encoded)
+			keys[i] = &text
+		}
+	}
+	// One statement, so one snapshot: the rows, the head and what is committed without a sequence belong together.
+	rows, err := l.pool.Query(ctx, `
+		SELECT asked.n, s.log, coalesce(h.sequence, 0), pending.ids, r.key, r.data
+		FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (owner, keys, n)
+		CROSS JOIN reelay.state s
+		LEFT JOIN reelay.owner_head h ON h.owner = asked.owner
+		LEFT JOIN (SELECT owner, array_agg(id) AS ids FROM reelay.outbox GROUP BY owner) pending ON pending.owner = asked.owner
+		LEFT JOIN LATERAL reelay.snapshot(asked.owner,
+			CASE WHEN asked.keys IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(asked.keys::jsonb)) END, $3) r ON true
+		ORDER BY asked.n`, owners, keys, snapshotRows+1)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	snapshots = make([]hub.Snapshot, len(requests))
+	for rows.Next() {
+		var n int64
+		var head hub.Sequence
+		var name string
+		var pending []int64
+		var key *string
+		var data json.RawMessage
+		if err := rows.Scan(&n, &name, &head, &pending, &key, &data); err != nil {
+			return nil, err
+		}
+		snapshot := &snapshots[n-1]
+		snapshot.Log, snapshot.Head, snapshot.Pending = name, head, pending
+		switch {
+		case key == nil: // no rows
+		case len(snapshot.Rows) == snapshotRows:
+			snapshot.Truncated = true
+		default:
+			snapshot.Rows = append(snapshot.Rows, hub.Row{Key: *key, Data: data})
+		}
+	}
+	return snapshots, rows.Err()
+}
+
+// Changes implements hub.Log.
+func (l *Log) Changes(ctx context.Context, after hub.Position) (hub.Heads, error) {
+	return l.heads(ctx, "changes", `
+		SELECT s.log, s.last_position, c.owner, c.sequence
+		FROM reelay.state s LEFT JOIN LATERAL (
+			SELECT owner, max(sequence) AS sequence FROM reelay.log WHERE position > $1 GROUP BY owner
+		) c ON s.last_position > $1`, after)
+}
+
+// Heads implements hub.Log.
+func (l *Log) Heads(ctx context.Context, owners []hub.Owner) (hub.Heads, error) {
+	return l.heads(ctx, "heads", `
+		SELECT s.log, s.last_position, h.owner, h.sequence
+		FROM reelay.state s LEFT JOIN reelay.owner_head h ON h.owner = ANY ($1::text[])`, owners)
+}
+
+func (l *Log) heads(ctx context.Context, kind, query string, arg any) (heads hub.Heads, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryLimit)
+	defer cancel()
+	defer func() { l.metrics.queried(kind, 1, err) }()
+	rows, err := l.pool.Query(ctx, query, arg)
+	if err != nil {
+		return hub.Heads{}, fmt.Errorf("read %s: %w", kind, err)
+	}
+	defer rows.Close()
+	heads.Sequences = make(map[hub.Owner]hub.Sequence)
+	for rows.Next() {
+		var owner *hub.Owner
+		var sequence *hub.Sequence
+		if err := rows.Scan(&heads.Log, &heads.Position, &owner, &sequence); err != nil {
+			return hub.Heads{}, fmt.Errorf("read %s: %w", kind, err)
+		}
+		if owner != nil {
+			heads.Sequences[*owner] = *sequence
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return hub.Heads{}, fmt.Errorf("read %s: %w", kind, err)
+	}
+	return heads, nil
+}
+
+// nullableEvent is an event on the outer side of a join.
+type nullableEvent struct {
+	position, sequence, outboxID *int64
+	owner, subject, kind         *string
+	data                         json.RawMessage
+	time                         *time.Time
+}
+
+func (e *nullableEvent) fields() []any {
+	return []any{&e.position, &e.owner, &e.sequence, &e.outboxID, &e.subject, &e.kind, &e.data, &e.time}
+}
+
+func (e *nullableEvent) event() *hub.Event {
+	return &hub.Event{
+		Position: hub.Position(*e.position), Owner: hub.Owner(*e.owner), Sequence: hub.Sequence(*e.sequence), OutboxID: *e.outboxID,
+		Subject: *e.subject, Type: *e.kind, Data: e.data, Time: *e.time,
+	}
+}
+
+// collect reads the events of a query that selects eventColumns.
+func collect(rows pgx.Rows, err error) ([]*hub.Event, error) {
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*hub.Event, error) {
+		e := new(hub.Event)
+		err := row.Scan(&e.Position, &e.Owner, &e.Sequence, &e.OutboxID, &e.Subject, &e.Type, &e.Data, &e.Time)
+		return e, err
+	})
+}

@@ -1,0 +1,80 @@
+package pg
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/reelay/reelay/hub"
+)
+
+// Metrics is what a Relay and a Log tell about themselves. The zero value does not work; see NewMetrics.
+type Metrics struct {
+	leader        prometheus.Gauge
+	events        prometheus.Counter
+	delay         prometheus.Histogram
+	publish       prometheus.Histogram
+	publishErrors prometheus.Counter
+	reads         *prometheus.CounterVec
+	batched       prometheus.Histogram
+}
+
+// NewMetrics makes the metrics and registers them, unless registerer is nil.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		leader: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "reelay_leader", Help: "1 on the replica that leads, 0 elsewhere.",
+		}),
+		events: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "reelay_relay_events_total", Help: "Events that this replica, as leader, gave a position to.",
+		}),
+		delay: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "reelay_relay_delay_seconds", Help: "Time from the change to its position, by Postgres's and this host's clocks.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		}),
+		publish: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "reelay_relay_publish_seconds", Help: "Time one batch took to be published.",
+			Buckets: prometheus.ExponentialBuckets(0.00025, 2, 13),
+		}),
+		publishErrors: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "reelay_relay_publish_errors_total", Help: "Batches the bus refused. Replicas read them from the log.",
+		}),
+		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "reelay_log_queries_total", Help: "Queries of the log, by kind and result.",
+		}, []string{"kind", "result"}),
+		batched: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "reelay_log_batch_size", Help: "Requests answered by one query of the log.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
+		}),
+	}
+	if registerer != nil {
+		registerer.MustRegister(m.leader, m.events, m.delay, m.publish, m.publishErrors, m.reads, m.batched)
+	}
+	return m
+}
+
+func (m *Metrics) numbered(events []*hub.Event) {
+	m.events.Add(float64(len(events)))
+	now := time.Now()
+	for _, event := range events {
+		m.delay.Observe(max(0, now.Sub(event.Time).Seconds()))
+	}
+}
+
+func (m *Metrics) published(events int, took time.Duration, err error) {
+	if err != nil {
+		m.publishErrors.Inc()
+	}
+	if events > 0 {
+		m.publish.Observe(took.Seconds())
+	}
+}
+
+func (m *Metrics) queried(kind string, requests int, err error) {
+	result := "ok"
+	if err != nil {
+		result = "error"
+	}
+	m.reads.WithLabelValues(kind, result).Inc()
+	m.batched.Observe(float64(requests))
+}
