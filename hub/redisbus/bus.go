@@ -1,0 +1,165 @@
+package redisbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/reelay/reelay/hub"
+)
+
+const (
+	// startPatience is how long after the start the bus may be neither up nor down.
+	startPatience = time.Second
+	// minPause and maxPause bound the wait before the next connection. It is random between minPause and a limit that
+	// doubles up to maxPause, since all replicas lose Redis at the same moment.
+	minPause = 50 * time.Millisecond
+	maxPause = time.Second
+)
+
+// Config says which Redis, and how to tell about it.
+type Config struct {
+	// URL is redis://, rediss:// or unix://. Retries and timeouts that it asks for are ignored.
+	URL string
+	// Prefix begins the names of all channels; default reelay. Deployments that share a Redis need different ones:
+	// pub/sub does not care for database numbers.
+	Prefix string
+	// Log is told when the bus goes up and down; nil means nobody is.
+	Log *slog.Logger
+	// Metrics is where reelay_bus_… are registered; nil means nowhere.
+	Metrics prometheus.Registerer
+}
+
+// Bus is a hub.Bus over Redis. See the package's documentation.
+type Bus struct {
+	log     *slog.Logger
+	options *redis.Options
+	names   names
+	metrics *metrics
+	out     publisher
+
+	mu      sync.Mutex
+	topics  map[hub.Owner]*topic // guarded by mu
+	control topic                // guarded by mu
+	dirty   []*topic             // guarded by mu; what the writer has to look at
+	link    *receiving           // guarded by mu; nil while there is no connection
+	up      bool                 // guarded by mu
+	owed    int                  // guarded by mu; how many topics have owed set
+}
+
+var _ hub.Bus = (*Bus)(nil)
+
+// New returns a bus. It connects to nothing before Run.
+func New(cfg Config) (*Bus, error) {
+	options, err := settings(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Prefix == "" {
+		cfg.Prefix = "reelay"
+	}
+	if !validPrefix(cfg.Prefix) {
+		return nil, errors.New("the Redis prefix must be 1 to 64 letters, digits, or one of . : _ -")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	b := &Bus{
+		log:     cfg.Log,
+		options: options,
+		names:   newNames(cfg.Prefix),
+		topics:  make(map[hub.Owner]*topic),
+		out:     publisher{turn: make(chan struct{}, 1)},
+	}
+	if b.metrics, err = newMetrics(cfg.Metrics, b.subscriptions); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Bus) subscriptions() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return float64(len(b.topics))
+}
+
+// Run implements hub.Bus. It never gives up: whatever keeps it from Redis may pass. Publish works while it runs.
+func (b *Bus) Run(ctx context.Context, receiver hub.Receiver) error {
+	b.out.open()
+	defer b.out.close()
+	late := time.NewTimer(startPatience)
+	defer late.Stop()
+	out := &outlet{Receiver: receiver, bus: b, late: late.C}
+	defer b.metrics.up.Set(0)
+	limit := minPause
+	for ctx.Err() == nil {
+		cause := b.carry(ctx, out)
+		if ctx.Err() != nil {
+			break
+		}
+		if out.is == isUp {
+			limit = minPause
+		}
+		out.down(ctx, cause)
+		limit = min(2*limit, maxPause)
+		pause(ctx, minPause+rand.N(limit-minPause)) //nolint:gosec // Jitter is no secret.
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// outlet is the receiver, and what it has been told of the bus. It belongs to Run's goroutine.
+type outlet struct {
+	hub.Receiver
+	bus  *Bus
+	is   condition
+	late <-chan time.Time // fires when the receiver should have been told something
+}
+
+// condition is what the receiver was last told.
+type condition int
+
+const (
+	isStarting condition = iota // nothing yet
+	isUp
+	isDown
+)
+
+func (o *outlet) up(ctx context.Context) {
+	o.is = isUp
+	o.bus.metrics.up.Set(1)
+	o.bus.log.InfoContext(ctx, "bus up")
+	o.Up()
+}
+
+// down tells the receiver, once per outage.
+func (o *outlet) down(ctx context.Context, reason error) {
+	if o.is == isDown {
+		o.bus.log.DebugContext(ctx, "bus still down", "err", reason)
+		return
+	}
+	if o.is == isStarting && errors.Is(reason, errUnheard) {
+		o.bus.log.InfoContext(ctx, "bus not up yet", "err", reason)
+	} else {
+		o.bus.log.WarnContext(ctx, "bus down", "err", reason)
+	}
+	o.is = isDown
+	o.bus.metrics.up.Set(0)
+	o.bus.metrics.outages.Inc()
+	o.Down(fmt.Errorf("bus: %w", reason))
+}

@@ -1,0 +1,311 @@
+package redisbus
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/reelay/reelay/hub"
+)
+
+// A message is a version byte, a kind byte, and the fields of its kind, one after the other, with nothing after them:
+//
+//	event  log epoch position owner sequence outboxID type subject seconds nanoseconds data
+//	mark   log epoch from head
+//
+// A text or data field is its length as an unsigned varint, and its bytes; absent data has length 0. A number is an
+// unsigned varint in its shortest form, below 2^63: there is no spelling of a negative one. Seconds alone may be
+// negative (before 1970) and are a signed varint. So every message has exactly one spelling.
+//
+// An unknown version is refused, marks included: a replica that is older than the leader therefore hears no marks,
+// finds the bus silent, and reads the log until it is replaced too.
+const (
+	version   = 1
+	kindEvent = 'e'
+	kindMark  = 'm'
+)
+
+const (
+	// maxMessage bounds a message, in bytes. Redis cuts a subscriber off at 32 MB of unsent messages by default, so a
+	// few of these in a row still pass.
+	maxMessage = 8 << 20
+	// maxLog bounds the name of a log, in bytes, as hub.ParseCursor does.
+	maxLog = 32
+	// minSeconds and maxSeconds are the years 1 to 9999 in Unix time: RFC 3339 has no others.
+	minSeconds, maxSeconds = -62135596800, 253402300799
+	// ownTypes begins the types of the gateway's own frames. A client trusts them, so they never come from here.
+	ownTypes = "reelay."
+)
+
+// rejection is why a message is refused. It is an error and the label of a metric.
+type rejection string
+
+const (
+	rejectedSize    rejection = "size"
+	rejectedVersion rejection = "version"
+	rejectedKind    rejection = "kind"
+	rejectedLayout  rejection = "layout" // cut off, too long, or a number in a longer form than needed
+	rejectedNumber  rejection = "number"
+	rejectedLog     rejection = "log"
+	rejectedChannel rejection = "channel" // an owner's event on the channel of another
+	rejectedType    rejection = "type"
+	rejectedText    rejection = "text"
+	rejectedTime    rejection = "time"
+	rejectedData    rejection = "data"
+)
+
+// rejections is all of them, so that each metric stands at 0 from the start.
+var rejections = []rejection{
+	rejectedSize, rejectedVersion, rejectedKind, rejectedLayout, rejectedNumber, rejectedLog, rejectedChannel,
+	rejectedType, rejectedText, rejectedTime, rejectedData,
+}
+
+// Error implements error.
+func (r rejection) Error() string { return "refuse a message: bad " + string(r) }
+
+// appendEvent appends the message of an event to buf. It refuses what decode would refuse, so that no event is taken
+// for published that no replica accepts.
+func appendEvent(buf []byte, log string, epoch hub.Epoch, event *hub.Event) ([]byte, error) {
+	if err := checkEvent(log, epoch, event); err != nil {
+		return buf, err
+	}
+	start := len(buf)
+	buf = append(buf, version, kindEvent)
+	buf = appendText(buf, log)
+	buf = appendNumber(buf, int64(epoch))
+	buf = appendNumber(buf, int64(event.Position))
+	buf = appendText(buf, string(event.Owner))
+	buf = appendNumber(buf, int64(event.Sequence))
+	buf = appendNumber(buf, event.OutboxID)
+	buf = appendText(buf, event.Type)
+	buf = appendText(buf, event.Subject)
+	buf = binary.AppendVarint(buf, event.Time.Unix())
+	buf = appendNumber(buf, int64(event.Time.Nanosecond()))
+	buf = binary.AppendUvarint(buf, uint64(len(event.Data)))
+	buf = append(buf, event.Data...)
+	if len(buf)-start > maxMessage {
+		return buf[:start], rejectedSize
+	}
+	return buf, nil
+}
+
+// appendMark appends the message of a mark to buf.
+func appendMark(buf []byte, mark hub.Mark) ([]byte, error) {
+	if err := checkMark(mark); err != nil {
+		return buf, err
+	}
+	buf = append(buf, version, kindMark)
+	buf = appendText(buf, mark.Log)
+	buf = appendNumber(buf, int64(mark.Epoch))
+	buf = appendNumber(buf, int64(mark.From))
+	return appendNumber(buf, int64(mark.Head)), nil
+}
+
+func appendText(buf []byte, text string) []byte {
+	return append(binary.AppendUvarint(buf, uint64(len(text))), text...)
+}
+
+// appendNumber is for numbers that were checked: none is negative.
+func appendNumber(buf []byte, n int64) []byte {
+	return binary.AppendUvarint(buf, uint64(n)) //nolint:gosec // Not negative.
+}
+
+// decoder decodes messages. It remembers the name of the log, which is the same in all of them, so that a thousand
+// events share one.
+type decoder struct {
+	log string
+}
+
+// event decodes the message of an event. The event's data is part of message, which is the event's from here on.
+func (d *decoder) event(message []byte) (log string, epoch hub.Epoch, event *hub.Event, err error) {
+	f, err := open(message, kindEvent)
+	if err != nil {
+		return "", 0, nil, err
+	}
+	log = d.logName(f.text())
+	epoch = hub.Epoch(f.number())
+	event = &hub.Event{
+		Position: hub.Position(f.number()),
+		Owner:    hub.Owner(f.text()),
+		Sequence: hub.Sequence(f.number()),
+		OutboxID: f.number(),
+		Type:     string(f.text()),
+		Subject:  string(f.text()),
+		Time:     f.time(),
+	}
+	if data := f.text(); len(data) > 0 {
+		event.Data = json.RawMessage(data)
+	}
+	if err := f.close(); err != nil {
+		return "", 0, nil, err
+	}
+	if err := checkEvent(log, epoch, event); err != nil {
+		return "", 0, nil, err
+	}
+	return log, epoch, event, nil
+}
+
+// mark decodes the message of a mark.
+func (d *decoder) mark(message []byte) (hub.Mark, error) {
+	f, err := open(message, kindMark)
+	if err != nil {
+		return hub.Mark{}, err
+	}
+	mark := hub.Mark{
+		Log:   d.logName(f.text()),
+		Epoch: hub.Epoch(f.number()),
+		From:  hub.Position(f.number()),
+		Head:  hub.Position(f.number()),
+	}
+	if err := f.close(); err != nil {
+		return hub.Mark{}, err
+	}
+	if err := checkMark(mark); err != nil {
+		return hub.Mark{}, err
+	}
+	return mark, nil
+}
+
+func (d *decoder) logName(name []byte) string {
+	if d.log != string(name) {
+		d.log = string(name)
+	}
+	return d.log
+}
+
+// checkEvent says what is wrong with an event, sent or received.
+func checkEvent(log string, epoch hub.Epoch, event *hub.Event) error {
+	switch seconds := event.Time.Unix(); {
+	case len(event.Data) > maxMessage: // before the work of validating it
+		return rejectedSize
+	case !validLog(log):
+		return rejectedLog
+	case epoch < 0 || event.Position < 1 || event.Sequence < 1 || event.OutboxID < 0:
+		return rejectedNumber
+	case event.Type == "" || strings.HasPrefix(event.Type, ownTypes):
+		return rejectedType
+	case !utf8.ValidString(event.Type) || !utf8.ValidString(event.Subject):
+		return rejectedText
+	case seconds < minSeconds || seconds > maxSeconds:
+		return rejectedTime
+	case event.Data == nil:
+		return nil
+	case !json.Valid(event.Data) || !utf8.Valid(event.Data): // the first does not look at UTF-8
+		return rejectedData
+	default:
+		return nil
+	}
+}
+
+// checkMark says what is wrong with a mark, sent or received.
+func checkMark(mark hub.Mark) error {
+	switch {
+	case !validLog(mark.Log):
+		return rejectedLog
+	case mark.Epoch < 0 || mark.From < 0 || mark.Head < mark.From:
+		return rejectedNumber
+	default:
+		return nil
+	}
+}
+
+// validLog says whether a cursor could carry the name. It is part of every id that a client sees.
+func validLog(name string) bool {
+	if name == "" || len(name) > maxLog {
+		return false
+	}
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}
+
+// fields reads the fields of a message in order. After the first that is wrong it returns zeros; close says what was.
+type fields struct {
+	rest []byte
+	bad  rejection
+}
+
+// open checks what stands before a message's fields.
+func open(message []byte, kind byte) (fields, error) {
+	switch {
+	case len(message) > maxMessage:
+		return fields{}, rejectedSize
+	case len(message) == 0 || message[0] != version:
+		return fields{}, rejectedVersion
+	case len(message) == 1 || message[1] != kind:
+		return fields{}, rejectedKind
+	default:
+		return fields{rest: message[2:]}, nil
+	}
+}
+
+func (f *fields) close() error {
+	if f.bad == "" && len(f.rest) > 0 {
+		f.bad = rejectedLayout
+	}
+	if f.bad != "" {
+		return f.bad
+	}
+	return nil
+}
+
+func (f *fields) fail(why rejection) {
+	if f.bad == "" {
+		f.bad = why
+	}
+	f.rest = nil
+}
+
+// take moves on past a varint of n bytes, as encoding/binary returns n.
+func (f *fields) take(n int) bool {
+	// A last byte of zero adds nothing: it is a second spelling of the same number.
+	if n <= 0 || n > 1 && f.rest[n-1] == 0 {
+		f.fail(rejectedLayout)
+		return false
+	}
+	f.rest = f.rest[n:]
+	return true
+}
+
+func (f *fields) number() int64 {
+	value, n := binary.Uvarint(f.rest)
+	if !f.take(n) {
+		return 0
+	}
+	if value > math.MaxInt64 {
+		f.fail(rejectedNumber)
+		return 0
+	}
+	return int64(value)
+}
+
+// text returns a part of the message, with no room behind it for an append to spill into.
+func (f *fields) text() []byte {
+	length := f.number()
+	if length > int64(len(f.rest)) {
+		f.fail(rejectedLayout)
+		return nil
+	}
+	text := f.rest[:length:length]
+	f.rest = f.rest[length:]
+	return text
+}
+
+func (f *fields) time() time.Time {
+	seconds, n := binary.Varint(f.rest)
+	if !f.take(n) {
+		return time.Time{}
+	}
+	nanoseconds := f.number()
+	if nanoseconds >= int64(time.Second) {
+		f.fail(rejectedTime)
+		return time.Time{}
+	}
+	return time.Unix(seconds, nanoseconds).UTC()
+}
