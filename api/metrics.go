@@ -1,0 +1,39 @@
+package api
+
+import (
+	"runtime/debug"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics is what a Server tells about itself. The zero value does not work; see NewMetrics.
+type Metrics struct {
+	connections prometheus.Gauge
+	refused     *prometheus.CounterVec
+	closes      *prometheus.CounterVec
+	panics      prometheus.Counter
+}
+
+// NewMetrics makes the metrics and registers them, unless registerer is nil.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "reelay_connections", Help: "WebSockets open on this replica.",
+		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "reelay_refused_total", Help: "Connections and tokens refused, by the code the client is told.",
+		}, []string{"code"}),
+		closes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "reelay_closes_total", Help: "Connections that this replica closed, by the code the client is told.",
+		}, []string{"code"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "reelay_panics_total", Help: "Panics caught in a handler. Each is a bug.",
+		}),
+	}
+	if registerer != nil {
+		registerer.MustRegister(m.connections, m.refused, m.closes, m.panics)
+	}
+	return m
+}
+
+func stack() string { return string(debug.Stack()) }

@@ -1,0 +1,200 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/olahol/melody"
+
+	"github.com/reelay/reelay/auth"
+	"github.com/reelay/reelay/hub"
+)
+
+const (
+	// headerLimit is how long a client may take to send its headers.
+	headerLimit = 5 * time.Second
+	// headerMost is the size of headers that is read; net/http adds 4 KiB of slack.
+	headerMost = 12 << 10
+	// drainFor is the time over which sockets are closed when the server ends.
+	drainFor = 2 * time.Second
+	// drainLimit is how long the server waits after that for clients to close their side.
+	drainLimit = 5 * time.Second
+)
+
+// verifier turns a token into a principal; see auth.Verifier.
+type verifier interface {
+	Verify(token string) (auth.Principal, error)
+	Leeway() time.Duration
+}
+
+// Config is what a Server is made of.
+type Config struct {
+	// Listener is where it serves. Run closes it.
+	Listener net.Listener
+	// AllowedOrigins are the pages that may connect, as scheme://host[:port]; "*" allows all. Empty: pages of the host itself.
+	AllowedOrigins []string
+	// Replica is what clients are told this replica is called; may be empty.
+	Replica  string
+	Verifier verifier
+	Hub      *hub.Hub
+	Log      *slog.Logger
+	Metrics  *Metrics
+}
+
+// Server serves the public port. Its one method for others is Run.
+type Server struct {
+	listener net.Listener
+	origins  []string
+	replica  string
+	verifier verifier
+	hub      *hub.Hub
+	log      *slog.Logger
+	metrics  *Metrics
+	melody   *melody.Melody
+
+	mu          sync.Mutex
+	connections map[*connection]struct{} // guarded by mu
+	draining    bool                     // guarded by mu
+	idle        chan struct{}            // closed when draining and the last connection has gone
+
+	tasks sync.WaitGroup // goroutines that work for a connection, beside the one that reads its socket
+}
+
+// NewServer returns a Server.
+func NewServer(config Config) *Server {
+	return &Server{
+		listener: config.Listener, origins: config.AllowedOrigins, replica: config.Replica, verifier: config.Verifier,
+		hub: config.Hub, log: config.Log, metrics: config.Metrics, melody: newMelody(),
+		connections: make(map[*connection]struct{}), idle: make(chan struct{}),
+	}
+}
+
+// Run serves until ctx ends, drains, and returns nil; or an error when the listener fails.
+func (s *Server) Run(ctx context.Context) error {
+	server := &http.Server{
+		Handler: s.handler(), ReadHeaderTimeout: headerLimit, MaxHeaderBytes: headerMost, IdleTimeout: pongLimit,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(s.listener) }() // its end is waited for below
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainFor+drainLimit)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Shutdown(limit) }() // its end is waited for below
+	s.drain(limit)
+	s.tasks.Wait()
+	if err := <-stopped; err != nil {
+		_ = server.Close()
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// drain closes all sockets, spread over drainFor, and waits for them to be gone.
+func (s *Server) drain(ctx context.Context) {
+	s.mu.Lock()
+	s.draining = true
+	remaining := make([]*connection, 0, len(s.connections))
+	for c := range s.connections {
+		remaining = append(remaining, c)
+	}
+	if len(s.connections) == 0 {
+		close(s.idle)
+	}
+	s.mu.Unlock()
+	if len(remaining) > 0 {
+		s.log.Info("draining", "connections", len(remaining))
+	}
+	const steps = 20
+	for i := range steps {
+		some := remaining[:len(remaining)/(steps-i)]
+		remaining = remaining[len(some):]
+		for _, c := range some {
+			s.tasks.Go(func() { c.close(errRestart) }) // some client may not read
+		}
+		if len(remaining) > 0 {
+			pause(ctx, drainFor/steps)
+		}
+	}
+	select {
+	case <-s.idle:
+	case <-ctx.Done():
+		s.log.Warn("some clients did not close in time, and were cut off")
+	}
+}
+
+// register adds a connection, unless the server drains.
+func (s *Server) register(c *connection) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.draining {
+		s.connections[c] = struct{}{}
+	}
+	return !s.draining
+}
+
+func (s *Server) unregister(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.connections, c)
+	if s.draining && len(s.connections) == 0 {
+		close(s.idle)
+	}
+}
+
+// handler routes the public port.
+func (s *Server) handler() http.Handler {
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	engine.HandleMethodNotAllowed = true
+	// No proxy is trusted to say who a client is: nothing here depends on it.
+	if err := engine.SetTrustedProxies(nil); err != nil {
+		panic(err) // cannot fail without any
+	}
+	engine.Use(s.recover)
+	engine.NoRoute(errNotFound.write)
+	engine.NoMethod(errMethod.write)
+	engine.GET("/events", s.events)
+	return engine
+}
+
+// recover keeps a panic to its request. gin's own logs headers and query, which hold tokens.
+func (s *Server) recover(c *gin.Context) {
+	defer func() {
+		if value := recover(); value != nil {
+			s.metrics.panics.Inc()
+			s.log.Error("panic in a handler", "panic", fmt.Sprint(value), "route", c.FullPath(), "stack", stack())
+			if !c.Writer.Written() {
+				errInternal.write(c)
+			}
+		}
+	}()
+	c.Next()
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// newID names a connection: unguessable, so that it tells nothing of the others.
+func newID() string { return rand.Text()[:16] }
