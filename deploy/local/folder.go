@@ -40,7 +40,7 @@ func newFolder(dir, kind string, owner *User) (*folder, error) {
 		return nil, fmt.Errorf("folder %s is too long a path for a unix socket: choose one in a shorter folder", path)
 	}
 	// Locked first, named afterwards: nobody finds the file unlocked while we live.
-	f.lock, err = os.Create(filepath.Join(path, lockName+".new")) //nolint:gosec // The path is our own.
+	f.lock, err = os.Create(filepath.Join(path, lockName+".new"))
 	if err == nil {
 		err = syscall.Flock(int(f.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	}
@@ -102,7 +102,7 @@ func sweep(dir string) {
 			continue
 		}
 		path := filepath.Join(dir, entry.Name())
-		lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|syscall.O_NOFOLLOW, 0) //nolint:gosec // See above.
+		lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|syscall.O_NOFOLLOW, 0)
 		if err != nil {
 			continue
 		}

@@ -7,11 +7,13 @@
 set -eu
 
 want_tests=
+print_browser=
 for argument in "$@"; do
 	case $argument in
 	--test) want_tests=yes ;;
+	--print-browser) print_browser=yes ;;
 	*)
-		echo "usage: $0 [--test]" >&2
+		echo "usage: $0 [--test | --print-browser]" >&2
 		exit 2
 		;;
 	esac
@@ -38,12 +40,30 @@ have_postgres() {
 have_redis() { [ -x "${REELAY_REDIS_BIN:-}" ] || have redis-server || have valkey-server; }
 have_haproxy() { have haproxy || [ -x /usr/sbin/haproxy ] || [ -x /usr/local/sbin/haproxy ]; }
 have_node() { have node && have npm; }
-have_browser() {
-	[ -x "${REELAY_CHROMIUM:-}" ] || have chromium || have chromium-browser || have google-chrome ||
-		have google-chrome-stable || [ -d "/Applications/Google Chrome.app" ] || [ -d /Applications/Chromium.app ]
+browser() {
+	if [ -n "${CHROMIUM:-}" ]; then
+		[ -x "$CHROMIUM" ] || fail "CHROMIUM=$CHROMIUM is no program"
+		echo "$CHROMIUM"
+		return
+	fi
+	for name in chromium google-chrome google-chrome-stable chromium-browser \
+		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" /Applications/Chromium.app/Contents/MacOS/Chromium; do
+		if command -v "$name"; then return; fi
+	done
+	return 1
+}
+have_browser() { browser >/dev/null; }
+if [ -n "$print_browser" ]; then
+	browser || fail "no Chromium here: make deps-test installs it, or set CHROMIUM to the path of one"
+	exit 0
+fi
+
+# Go's race detector needs cgo, except on macOS, and cgo needs a compiler and the C library's headers.
+have_compiler() {
+	[ "$(uname -s)" = Darwin ] || echo '#include <stdlib.h>' | "$(go env CC)" -E - >/dev/null 2>&1
 }
 
-# Runs a check again after an installation, so that a package that did not bring the program is an error here.
+# missing says what is not there. It is asked again after an installation: a package may not bring the program.
 missing() {
 	lacking=
 	have_postgres || lacking="$lacking postgres"
@@ -51,6 +71,7 @@ missing() {
 	if [ -n "$want_tests" ]; then
 		have_node || lacking="$lacking node"
 		have_browser || lacking="$lacking browser"
+		have_compiler || lacking="$lacking compiler"
 	fi
 	echo "$lacking"
 }
@@ -121,7 +142,8 @@ install_apt() {
 		postgres) packages="$packages postgresql" ;;
 		redis) packages="$packages redis-server" ;;
 		node) packages="$packages nodejs npm" ;;
-		browser) packages="$packages chromium" ;;
+		browser) packages="$packages chromium fonts-liberation" ;;
+		compiler) packages="$packages gcc libc6-dev" ;;
 		esac
 	done
 	if [ "$(id -u)" != 0 ] && ! have sudo; then
@@ -193,8 +215,9 @@ else
   redis     redis or valkey
   node      nodejs (version 20 or newer) and npm
   browser   chromium
+  compiler  gcc and the C library's headers
 and, if you like, haproxy. If they are in unusual places: REELAY_PG_BIN (the folder of initdb and postgres),
-REELAY_REDIS_BIN, REELAY_CHROMIUM."
+REELAY_REDIS_BIN, CHROMIUM (the programs)."
 fi
 needed=$(missing)
 [ -z "$needed" ] || fail "still missing after the installation:$needed"

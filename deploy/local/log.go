@@ -14,18 +14,15 @@ const (
 	tailLines = 20
 )
 
-// logs lets many processes share one io.Writer that is not safe for concurrent use, such as a bytes.Buffer.
-var logs sync.Mutex
-
 // PrefixWriter writes whole lines to another writer, each with a prefix, and remembers the last few. It is safe for
-// concurrent use, also together with other PrefixWriters on the same writer.
+// concurrent use. Several may share one writer if that is, too: each line is one Write, so lines never mix.
 type PrefixWriter struct {
 	to     io.Writer
 	prefix string
 
-	mu   sync.Mutex
-	line []byte   // guarded by mu; what has come of the current line
-	last []string // guarded by mu; the last tailLines lines
+	mu   sync.Mutex // held while writing to to: lines come in order
+	line []byte     // guarded by mu; what has come of the current line
+	last []string   // guarded by mu; the last tailLines lines
 }
 
 // NewPrefixWriter returns a writer that puts prefix before each line. A nil writer makes it only remember.
@@ -71,10 +68,7 @@ func (w *PrefixWriter) endLine() {
 	}
 	w.last = append(w.last, string(w.line))
 	if w.to != nil {
-		// One Write per line, so that lines of several processes never mix.
-		logs.Lock()
 		_, _ = io.WriteString(w.to, w.prefix+string(w.line)+"\n")
-		logs.Unlock()
 	}
 	w.line = w.line[:0]
 }

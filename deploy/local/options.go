@@ -12,18 +12,16 @@ type Options struct {
 	// Settings are the server's own settings (postgresql.conf, redis.conf) by name; they win over those chosen here,
 	// except for addresses and folders.
 	Settings map[string]string
-	// Log receives the server's log, each line with the server's name before it; nil means nobody does.
+	// Log receives the server's log, each line with the server's name before it; nil means nobody does. See Command.Log.
 	Log io.Writer
 	// Dir is where the server's folder is made; empty means the folder for temporary files. It must be a short path,
 	// and when root runs this, one that everybody may pass through.
 	Dir string
 }
 
-const (
-	// startTimeout bounds a start whose context has no deadline. It is generous: a CI machine under load may take
-	// twenty seconds for what takes one here.
-	startTimeout = time.Minute
-)
+// startTimeout bounds a start whose context has no deadline. It is generous: a CI machine under load may take twenty
+// seconds for what takes one here.
+const startTimeout = time.Minute
 
 // FastSettings makes a Postgres quick rather than safe against a crash of the machine. A crash of Postgres itself,
 // which tests provoke, loses nothing: what was written is in the kernel's hands. (That is why synchronous_commit is

@@ -35,7 +35,7 @@ func PostgresBin(ctx context.Context) (string, error) {
 		if !hasServer(dir) {
 			return "", fmt.Errorf("REELAY_PG_BIN=%s: no initdb and postgres in there", dir)
 		}
-		return dir, nil
+		return filepath.Abs(dir) // the programs run in another folder
 	}
 	if path, err := exec.LookPath("pg_config"); err == nil {
 		//nolint:gosec // It is the pg_config of whoever runs this.

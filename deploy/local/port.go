@@ -30,7 +30,7 @@ var errPortTaken = errors.New("the port is taken")
 func freePort(ctx context.Context) (int, error) {
 	var last error
 	for range portAttempts {
-		port := firstPort + rand.IntN(lastPort-firstPort+1) //nolint:gosec // Nothing secret about it.
+		port := firstPort + rand.IntN(lastPort-firstPort+1)
 		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", loopback(port))
 		if err != nil {
 			last = err

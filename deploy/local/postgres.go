@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -93,9 +94,7 @@ func (p *Postgres) Start(ctx context.Context) error {
 	defer cancel()
 	args := []string{"-D", p.data()}
 	settings := map[string]string{"logging_collector": "off", "log_destination": "stderr"}
-	for name, value := range p.options.Settings {
-		settings[name] = value
-	}
+	maps.Copy(settings, p.options.Settings)
 	for _, name := range sortedKeys(settings) {
 		args = append(args, "-c", name+"="+settings[name])
 	}

@@ -32,7 +32,8 @@ type Command struct {
 	Dir string
 	// User runs the program as another user, which only root may ask for; nil means this process's user.
 	User *User
-	// Log receives the output, both stdout and stderr, line by line; nil means nobody does.
+	// Log receives the output, both stdout and stderr, one Write per line; nil means nobody does. What several processes
+	// share must be safe for concurrent use, as os.Stderr is. It should not block for long: the program does, too, then.
 	Log io.Writer
 	// StopSignal asks the program to end; 0 means SIGTERM.
 	StopSignal syscall.Signal

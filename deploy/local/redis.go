@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -34,7 +35,7 @@ type Redis struct {
 // else valkey-server, which is the same to us.
 func RedisBin() (string, error) {
 	if path := os.Getenv("REELAY_REDIS_BIN"); path != "" {
-		return path, nil
+		return filepath.Abs(path) // it runs in another folder
 	}
 	for _, name := range []string{"redis-server", "valkey-server"} {
 		for _, dir := range []string{"", "/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"} {
@@ -86,9 +87,7 @@ func (r *Redis) Start(ctx context.Context) error {
 		// No terminal of ours gets the logo.
 		"always-show-logo": "no",
 	}
-	for name, value := range r.options.Settings {
-		settings[name] = value
-	}
+	maps.Copy(settings, r.options.Settings)
 	settings["bind"] = "127.0.0.1"
 	settings["port"] = strconv.Itoa(r.port)
 	settings["protected-mode"] = "yes"

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func startRedis(t *testing.T, options local.Options) *local.Redis {
 	return r
 }
 
-// ask sends one command in Redis's inline form and returns the first line of the answer.
+// ask sends one command in Redis's inline form and returns the answer's line, or the lines of a list.
 func ask(t *testing.T, network, address, command string) string {
 	t.Helper()
 	conn, err := net.DialTimeout(network, address, time.Second)
@@ -44,11 +45,23 @@ func ask(t *testing.T, network, address, command string) string {
 	if _, err := fmt.Fprintf(conn, "%s\r\n", command); err != nil {
 		t.Fatal(err)
 	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
+	reader := bufio.NewReader(conn)
+	answer, rest := "", 1
+	for ; rest > 0; rest-- {
+		line, err := reader.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, isList := strings.CutPrefix(strings.TrimSpace(line), "*"); isList {
+			members, err := strconv.Atoi(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rest += 2 * members // each is its length, and itself
+		}
+		answer += line
 	}
-	return strings.TrimSpace(line)
+	return strings.TrimSpace(answer)
 }
 
 func socketOf(t *testing.T, r *local.Redis) string {
@@ -62,7 +75,9 @@ func socketOf(t *testing.T, r *local.Redis) string {
 
 func TestRedis_AnswersOnBothAddresses(t *testing.T) {
 	t.Parallel()
-	r := startRedis(t, local.Options{Settings: map[string]string{"maxclients": "77"}})
+	r := startRedis(t, local.Options{Settings: map[string]string{
+		"maxclients": "77", "client-output-buffer-limit": "pubsub 1mb 512kb 7",
+	}})
 	if want := "redis://" + r.Addr() + "/0"; r.URL() != want {
 		t.Fatalf("got %s, want %s", r.URL(), want)
 	}
@@ -72,8 +87,10 @@ func TestRedis_AnswersOnBothAddresses(t *testing.T) {
 	if got := ask(t, "unix", socketOf(t, r), "EXISTS key"); got != ":1" {
 		t.Fatalf("got %q", got)
 	}
-	if got := ask(t, "tcp", r.Addr(), "CONFIG GET maxclients"); got != "*2" {
-		t.Fatalf("got %q", got)
+	for setting, want := range map[string]string{"maxclients": "77", "client-output-buffer-limit": "pubsub 1048576 524288 7"} {
+		if got := ask(t, "tcp", r.Addr(), "CONFIG GET "+setting); !strings.Contains(got, want) {
+			t.Errorf("%s: got %q, want %q", setting, got, want)
+		}
 	}
 }
 

@@ -16,7 +16,7 @@ func processTable() ([]processState, error) {
 	}
 	table := make([]processState, 0, len(files))
 	for _, file := range files {
-		content, err := os.ReadFile(file) //nolint:gosec // From /proc.
+		content, err := os.ReadFile(file)
 		if err != nil {
 			continue // it has ended since
 		}
