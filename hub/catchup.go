@@ -3,12 +3,17 @@ package hub
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
 const (
 	// pollEvery is how often the log is asked while the bus is down: half of it is what events then take longer.
 	pollEvery = 250 * time.Millisecond
+	// silentAfter is how long the bus may bring no mark before the log is asked all the same: the leader sends one a second.
+	silentAfter = 2 * time.Second
+	// unavailableAfter is how long the log has to be unreadable before clients are told.
+	unavailableAfter = time.Second
 	// reconcileEvery is how often every feed is compared with the log, whatever the bus says.
 	reconcileEvery = 15 * time.Second
 	// headsMost is how many owners one query compares.
@@ -17,22 +22,28 @@ const (
 	fillRetryMost = 2 * time.Second
 )
 
-// doubt asks the log, soon, what this replica has missed. It does not block: one doubt waiting covers the next.
+// doubt asks the log, soon, what this replica has missed. It does not block: one doubt waiting covers the next, and
+// what the next has to ask beyond it is noted apart.
 func (h *Hub) doubt(cause string) {
+	switch cause {
+	case "retry", "other_log", "new_log":
+		h.compare.Store(true)
+	}
 	select {
 	case h.doubts <- cause:
 	default:
 	}
 }
 
-// watch asks the log what is missing: when there is a doubt, at short intervals while the bus is down, and now and
-// then in any case. It is the one place that moves the hub to another log.
+// watch asks the log what is missing: when there is a doubt, at short intervals while the bus is down or silent, and
+// now and then in any case. It is the one place that moves the hub to another log, and that finds the log unavailable.
 func (h *Hub) watch(ctx context.Context) {
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
 	reconcile := time.NewTicker(reconcileEvery)
 	defer reconcile.Stop()
 	h.doubt("start")
+	var failing time.Time // since when; zero: it does not fail
 	for {
 		var cause string
 		select {
@@ -40,38 +51,78 @@ func (h *Hub) watch(ctx context.Context) {
 			return
 		case cause = <-h.doubts:
 		case <-poll.C:
-			if h.isUp() {
+			if cause = h.silence(); cause == "" {
 				continue
 			}
-			cause = "bus_down"
 		case <-reconcile.C:
 			cause = "reconcile"
 		}
-		if err := h.catchUp(ctx, cause); err != nil {
-			h.failed(ctx, err)
-			_ = sleep(ctx, pollEvery/2+rand.N(pollEvery))
-			h.doubt("retry")
+		err := h.catchUp(ctx, cause)
+		if err == nil {
+			failing = time.Time{}
+			h.setAvailable(ctx, true, nil)
+			continue
 		}
+		h.failed(ctx, err)
+		if failing.IsZero() {
+			failing = time.Now()
+		}
+		if time.Since(failing) >= unavailableAfter {
+			h.setAvailable(ctx, false, err)
+		}
+		_ = sleep(ctx, pollEvery/2+rand.N(pollEvery))
+		h.doubt("retry")
 	}
 }
 
-func (h *Hub) isUp() bool {
+// silence says why the bus cannot be relied upon now, or "".
+func (h *Hub) silence() (cause string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.up
+	switch {
+	case !h.up:
+		return "bus_down"
+	case time.Since(h.marked) > silentAfter:
+		return "silence"
+	}
+	return ""
+}
+
+// setAvailable notes whether the log can be read, and tells whoever asked to be told of a change.
+func (h *Hub) setAvailable(ctx context.Context, available bool, err error) {
+	h.mu.Lock()
+	changed := h.unavailable == available
+	h.unavailable = !available
+	tell := h.tell
+	h.mu.Unlock()
+	if !changed || ctx.Err() != nil {
+		return
+	}
+	if available {
+		h.metrics.available.Set(1)
+		h.logger.InfoContext(ctx, "the log can be read again")
+	} else {
+		h.metrics.available.Set(0)
+		h.logger.ErrorContext(ctx, "the log cannot be read; sessions stay, and new ones are refused", "err", err)
+	}
+	if tell != nil {
+		tell(available)
+	}
 }
 
 // catchUp asks the log which owners here have more than their feeds, and has those filled.
 //
 // The cheap question names our position. It is not asked where the position may be far behind (after a failure, when
-// all that passed meanwhile would have to be read) or unknown; then every owner here is compared, as reconciliation
-// does in any case.
+// all that passed meanwhile would have to be read), wrong or unknown; then every owner here is compared, as
+// reconciliation does in any case.
 func (h *Hub) catchUp(ctx context.Context, cause string) error {
 	h.metrics.catchUps.WithLabelValues(cause).Inc()
+	compare := h.compare.Swap(false)
 	h.mu.Lock()
 	name, position := h.name, h.position
+	h.vouched = h.up // from here on: this position is asked about, whatever marks make of it meanwhile
 	h.mu.Unlock()
-	if name == "" || cause == "retry" || cause == "reconcile" || cause == "other_log" {
+	if name == "" || compare || cause == "reconcile" {
 		return h.reconcile(ctx, cause == "reconcile")
 	}
 	heads, err := h.log.Changes(ctx, position)
@@ -86,60 +137,73 @@ func (h *Hub) catchUp(ctx context.Context, cause string) error {
 			h.learned(f, heads.Log, head, false)
 		}
 	}
-	h.reached(heads)
+	h.reached(heads, position)
 	return nil
 }
 
-// reconcile compares every feed with the log. periodic says that nothing gave reason to doubt: then a feed that is
-// behind, and stays so, shows a fault, and is counted.
+// reconcile compares every feed with the log. periodic says that nothing gave reason to doubt: then a feed that lacks
+// what marks have vouched for shows a fault, and is counted.
 func (h *Hub) reconcile(ctx context.Context, periodic bool) error {
-	feeds := h.feeds()
-	for first := true; first || len(feeds) > 0; first = false {
-		some := feeds[:min(headsMost, len(feeds))]
-		feeds = feeds[len(some):]
+	// How far the log is, is asked before the feeds are listed: one that is not on the list reads the log later than this.
+	_, told := h.place()
+	whole, err := h.log.Heads(ctx, []Owner{})
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(h.feeds(), headsMost) {
 		owners := make([]Owner, len(some))
-		before := make([]Sequence, len(some))
 		for i, f := range some {
-			owners[i], before[i] = f.owner, f.known()
+			owners[i] = f.owner
 		}
+		_, vouched := h.place()
 		heads, err := h.log.Heads(ctx, owners)
 		if err != nil {
 			return err
-		}
-		// The position is of the moment of this answer: what came after, to feeds compared before, came by the bus or
-		// makes its own doubt, so only the first answer's may be believed.
-		if first {
-			h.reached(heads)
 		}
 		for i, f := range some {
 			f.forget()
 			head := heads.Sequences[owners[i]]
 			f.adopt(heads.Log, head)
-			if periodic && head > before[i] && head > f.known() {
+			if lacking := f.lacks(head); periodic && lacking > 0 && heads.Position <= vouched {
 				h.metrics.repairs.Inc()
-				h.logger.WarnContext(ctx, "a feed was behind the log and nothing had told", "lacking", head-f.known())
+				h.logger.WarnContext(ctx, "a feed was behind the log and nothing had told", "lacking", lacking)
 			}
 			h.learned(f, heads.Log, head, false)
 		}
 	}
+	h.reached(whole, told)
 	return nil
 }
 
-// reached notes what a read of the log says of the log itself.
-func (h *Hub) reached(heads Heads) {
+// reached notes what a read of the log says of the log itself, and what position the hub was at before it asked.
+func (h *Hub) reached(heads Heads, told Position) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.name != heads.Log {
+	switch {
+	case h.name != heads.Log:
 		h.name, h.epoch, h.position = heads.Log, 0, heads.Position
+		h.doubt("new_log") // what was refused until now may be younger than this answer
+	case heads.Position < told:
+		// A mark has claimed what the log never had. Believed, it would hide every gap until the log gets there.
+		h.logger.Warn("the bus was ahead of the log", "position", told, "log", heads.Position)
+		h.position = heads.Position
+	default:
+		h.position = max(h.position, heads.Position)
 	}
-	h.position = max(h.position, heads.Position)
 	h.metrics.position.Set(float64(h.position))
+}
+
+// place returns the log's name, and the position in it, as the hub knows them.
+func (h *Hub) place() (name string, position Position) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.name, h.position
 }
 
 // learned tells a feed what a read of the log says of its owner; see feed.learn.
 func (h *Hub) learned(f *feed, log string, head Sequence, open bool) {
 	behind, other := f.learn(log, head, open)
-	if other {
+	if name, _ := h.place(); other || log != name {
 		h.doubt("other_log")
 	}
 	if behind {
@@ -160,11 +224,11 @@ func (h *Hub) fill(f *feed) {
 func (h *Hub) fillNow(ctx context.Context, f *feed) {
 	retry := pollEvery
 	for {
-		head, done := f.needs()
+		after, want, done := f.needs()
 		if done {
 			return
 		}
-		page, err := h.log.Read(ctx, f.owner, head, pageSize)
+		page, err := h.log.Read(ctx, f.owner, after, pageSize)
 		if err != nil {
 			h.failed(ctx, err)
 			if sleep(ctx, retry/2+rand.N(retry)) != nil {
@@ -173,7 +237,7 @@ func (h *Hub) fillNow(ctx context.Context, f *feed) {
 			retry = min(2*retry, fillRetryMost)
 			continue
 		}
-		if !f.extend(page) {
+		if !f.extend(page, after, want) {
 			h.doubt("other_log")
 		}
 	}

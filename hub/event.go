@@ -2,6 +2,7 @@ package hub
 
 import (
 	"encoding/json"
+	"strings"
 	"sync"
 	"time"
 )
@@ -50,4 +51,15 @@ type Event struct {
 func (e *Event) Frame(id Cursor, encode func(*Event, Cursor) []byte) []byte {
 	e.frame.Do(func() { e.frame.bytes = encode(e, id) })
 	return e.frame.bytes
+}
+
+// topic is what an event is about, of its subject: "" for the row itself, or the type of an application's own event. Of
+// events with one subject and topic, the last says it all; see Log.Newest.
+func (e *Event) topic() string {
+	_, kind, _ := strings.Cut(e.Type, ".")
+	switch kind {
+	case "created", "updated", "deleted", "removed", "added":
+		return ""
+	}
+	return e.Type
 }

@@ -40,29 +40,30 @@ func newFeed(owner Owner) *feed {
 	return &feed{owner: owner, ready: make(chan struct{})}
 }
 
-// receive takes an event from the bus. It reports a duplicate, or a hole that has to be filled.
-func (f *feed) receive(log string, event *Event) (duplicate, hole bool) {
+// receive takes an event from the bus. It reports a duplicate, a hole that has to be filled, or that the event is of
+// another log than the feed.
+func (f *feed) receive(log string, event *Event) (duplicate, hole, other bool) {
 	f.mu.Lock()
 	switch {
 	case !f.open:
 		// The read that opens the feed may have been answered before this event was there.
 		f.want = max(f.want, event.Sequence)
 		f.mu.Unlock()
-		return false, false
+		return false, false, false
 	case log != f.log:
 		f.mu.Unlock()
-		return false, false
+		return false, false, true
 	case event.Sequence <= f.head:
 		f.mu.Unlock()
-		return true, false
+		return true, false, false
 	case event.Sequence > f.head+1:
 		f.want = max(f.want, event.Sequence)
 		f.mu.Unlock()
-		return false, true
+		return false, true, false
 	}
 	f.append(event)
 	f.wakeAndUnlock()
-	return false, false
+	return false, false, false
 }
 
 // learn takes what a read of the log says of the owner: its name and the owner's last sequence there. It reports
@@ -96,19 +97,21 @@ func (f *feed) adopt(log string, head Sequence) {
 	f.wakeAndUnlock()
 }
 
-// needs returns where the next page has to begin, or ends the filling if nothing more is needed.
-func (f *feed) needs() (after Sequence, done bool) {
+// needs returns where the next page has to begin and how far the log is known to reach, or ends the filling if nothing
+// more is needed.
+func (f *feed) needs() (after, want Sequence, done bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed || f.head >= f.want {
 		f.filling = false
-		return 0, true
+		return 0, 0, true
 	}
-	return f.head, false
+	return f.head, f.want, false
 }
 
-// extend takes a page of the log that was read from f's head on. It reports false if the page is of another log.
-func (f *feed) extend(page Page) bool {
+// extend takes a page of the log that was read after a sequence, to reach want: what needs returned. It reports false if
+// the page is of another log.
+func (f *feed) extend(page Page, after, want Sequence) bool {
 	f.mu.Lock()
 	if page.Log != f.log {
 		// The hub moves the feed to the other log. Until then there is nothing to wait for here.
@@ -116,28 +119,31 @@ func (f *feed) extend(page Page) bool {
 		f.mu.Unlock()
 		return false
 	}
-	before := f.head
 	for _, event := range page.Events {
 		if event.Sequence == f.head+1 {
 			f.append(event)
 		}
 	}
-	if f.head == before {
-		// Nothing came of it: what comes next is not kept any more, or nobody knows of such an event.
-		// Sessions that need it find out when they read for themselves.
-		f.head, f.recent = max(f.head, page.Head), nil
-		f.want = f.head
+	if f.head == after && page.Head > f.head {
+		// What comes next is not kept any more. Sessions that need it find out when they read for themselves.
+		f.head, f.recent = page.Head, nil
+	}
+	if f.head == after && f.want == want {
+		f.want = f.head // nobody knows of such an event; but what the bus told of during the read is still wanted
 	}
 	f.want = max(f.want, page.Head)
 	f.wakeAndUnlock()
 	return true
 }
 
-// known is how far the log is known to reach for this owner.
-func (f *feed) known() Sequence {
+// lacks returns how many events up to head the feed neither has nor knows of. One that is not open lacks nothing.
+func (f *feed) lacks(head Sequence) Sequence {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return max(f.head, f.want)
+	if !f.open {
+		return 0
+	}
+	return max(0, head-max(f.head, f.want))
 }
 
 // append adds the next event. f.mu is held.
@@ -158,6 +164,16 @@ func (f *feed) after(sequence Sequence) (*Event, bool) {
 		return nil, false
 	}
 	return f.recent[i], true
+}
+
+// supersedes tells whether the feed keeps a later event that says all that this one says. f.mu is held.
+func (f *feed) supersedes(event *Event) bool {
+	for i := len(f.recent) - 1; i >= 0 && f.recent[i].Sequence > event.Sequence; i-- {
+		if f.recent[i].Subject == event.Subject && f.recent[i].topic() == event.topic() {
+			return true
+		}
+	}
+	return false
 }
 
 // forget releases what no session needs any more.

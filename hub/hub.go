@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,14 +27,20 @@ type Hub struct {
 	seed    maphash.Seed
 	shards  [shardCount]shard
 	doubts  chan string // causes to ask the log what is missing; one waiting is enough
+	compare atomic.Bool // the next time, every feed has to be compared with the log
 
 	mu        sync.Mutex
-	name      string          // of the log, as Postgres last said; guarded by mu, as all below
-	epoch     Epoch           // the highest seen in that log
-	position  Position        // up to here nothing is missing: it is in the feeds, or they know that they lack it
-	up        bool            // the bus carries
-	askedName time.Time       // when a message of a log of another name last made us ask
-	running   context.Context // nil before Run; done after it
+	name      string    // of the log, as Postgres last said; guarded by mu, as all below
+	epoch     Epoch     // the highest seen in that log
+	position  Position  // up to here nothing is missing: it is in the feeds, or they know that they lack it
+	up        bool      // the bus carries
+	vouched   bool      // marks may move position: what the bus lost before it was up has been asked for
+	askedName time.Time // when a message of a log of another name last made us ask
+	marked    time.Time // when a mark last came
+	// unavailable says that the log cannot be read, for so long that clients are told.
+	unavailable bool
+	tell        func(available bool)
+	running     context.Context // nil before Run; done after it
 
 	tasks sync.WaitGroup // what spawn has started
 }
@@ -62,15 +69,25 @@ func (h *Hub) Run(ctx context.Context) error {
 	group.Go(func() error { return h.bus.Run(ctx, h) })
 	group.Go(func() error { h.watch(ctx); return nil })
 	err := group.Wait()
+	h.setUp(false) // also waits for a spawn under way, which may have seen h.running before it was done
 	h.tasks.Wait()
 	h.stopLingering()
 	return err
 }
 
+// Options are what a session may ask for.
+type Options struct {
+	// Conflate leaves out events that a later one of the same subject makes needless, where the session is behind.
+	Conflate bool
+}
+
 // Attach returns a new session of owner, once this replica is subscribed for it: whatever is published from then on,
 // the session can have. wake is called, from any goroutine and also before Attach returns, when Next may have
-// something; it must not block, and may call Next.
-func (h *Hub) Attach(ctx context.Context, owner Owner, wake func()) (*Session, error) {
+// something; it must not block, and may call Next. It returns ErrUnavailable while the log cannot be read.
+func (h *Hub) Attach(ctx context.Context, owner Owner, wake func(), options Options) (*Session, error) {
+	if h.isUnavailable() {
+		return nil, ErrUnavailable // at once: who waits for a timeout each time makes the outage longer
+	}
 	f, err := h.join(owner)
 	if err != nil {
 		return nil, err
@@ -85,10 +102,24 @@ func (h *Hub) Attach(ctx context.Context, owner Owner, wake func()) (*Session, e
 		h.release(f)
 		return nil, err
 	}
-	s := &Session{hub: h, feed: f, wake: wake}
+	s := &Session{hub: h, feed: f, wake: wake, conflate: options.Conflate}
 	f.add(s)
 	h.metrics.sessions.Inc()
 	return s, nil
+}
+
+// OnAvailability has tell called when the log cannot be read any more, and when it can again. It is called before Run;
+// tell must not block.
+func (h *Hub) OnAvailability(tell func(available bool)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tell = tell
+}
+
+func (h *Hub) isUnavailable() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.unavailable
 }
 
 // join returns the feed of owner, and makes it where there is none. release undoes it.
@@ -114,10 +145,19 @@ func (h *Hub) join(owner Owner) (*feed, error) {
 }
 
 func (h *Hub) subscribe(ctx context.Context, f *feed) {
-	ctx, cancel := context.WithTimeout(ctx, subscribeLimit)
+	limited, cancel := context.WithTimeout(ctx, subscribeLimit)
 	defer cancel()
-	f.err = h.bus.Subscribe(ctx, f.owner)
+	f.err = h.bus.Subscribe(limited, f.owner)
+	if f.err != nil && ctx.Err() != nil {
+		f.err = ErrClosed
+	}
 	close(f.ready)
+	shard := h.shard(f.owner)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	if shard.feeds[f.owner] == nil {
+		h.bus.Unsubscribe(f.owner) // everyone left, and unsubscribed, before this goroutine got to subscribe
+	}
 }
 
 // release lets go of a feed. The last to do so leaves it to linger, or drops it if it never came to be.
@@ -130,7 +170,7 @@ func (h *Hub) release(f *feed) {
 	}
 	select {
 	case <-f.ready:
-		if f.err == nil {
+		if f.err == nil && h.isRunning() {
 			f.linger = time.AfterFunc(lingerFor, func() { h.drop(f) })
 			return
 		}
@@ -201,7 +241,7 @@ func (h *Hub) feeds() []*feed {
 func (h *Hub) spawn(task func(context.Context)) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.running == nil || h.running.Err() != nil {
+	if !h.alive() {
 		return false
 	}
 	h.tasks.Add(1)
@@ -211,6 +251,15 @@ func (h *Hub) spawn(task func(context.Context)) bool {
 	}(h.running)
 	return true
 }
+
+func (h *Hub) isRunning() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.alive()
+}
+
+// alive tells whether Run is under way. h.mu is held.
+func (h *Hub) alive() bool { return h.running != nil && h.running.Err() == nil }
 
 func (h *Hub) reset(reason Reason) *ErrReset {
 	h.metrics.resets.WithLabelValues(string(reason)).Inc()

@@ -10,6 +10,10 @@ import (
 type Log interface {
 	// Read returns the events of owner after a sequence, oldest first and without a hole, at most limit of them.
 	Read(ctx context.Context, owner Owner, after Sequence, limit int) (Page, error)
+	// Newest returns, of the events of owner after a sequence, the last one of each subject, oldest first, at most limit of
+	// them. Events of an application's own count apart from those of the row, and by type, so that what became of a video
+	// is not merged away by a later tick of its progress.
+	Newest(ctx context.Context, owner Owner, after Sequence, limit int) (Page, error)
 	// Snapshot returns the rows of owner as they stand, newest first, bounded; only those of keys, unless keys is nil.
 	Snapshot(ctx context.Context, owner Owner, keys []string) (Snapshot, error)
 	// Changes returns the owners that have events after a position, and their last sequences.
@@ -24,10 +28,15 @@ type Page struct {
 	Log string
 	// Head is the owner's last sequence at that moment; 0 if there never was an event.
 	Head Sequence
-	// Events begins with the sequence after the one asked for, unless that one is not kept any more: then with a later
-	// one, or it is empty although Head says that there is more.
+	// First is the first sequence after the one asked for that is kept; 0 if there is none. Where there were events that
+	// are not kept any more, it is not the next one.
+	First Sequence
+	// Events are what was asked for, oldest first.
 	Events []*Event
 }
+
+// follows reports whether nothing is missing between a sequence that was asked for and the page.
+func (p *Page) follows(after Sequence) bool { return p.First == after+1 || p.Head <= after }
 
 // Snapshot is the state of an owner's rows at one moment.
 type Snapshot struct {

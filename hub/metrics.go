@@ -7,6 +7,7 @@ type Metrics struct {
 	sessions   prometheus.Gauge
 	feeds      prometheus.Gauge
 	busUp      prometheus.Gauge
+	available  prometheus.Gauge
 	position   prometheus.Gauge
 	delivered  prometheus.Counter
 	duplicates prometheus.Counter
@@ -33,6 +34,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		sessions:   gauge("reelay_sessions", "Sessions attached to this replica."),
 		feeds:      gauge("reelay_feeds", "Owners this replica is subscribed for."),
 		busUp:      gauge("reelay_hub_bus_up", "1 while events come by the bus, 0 while they are read from the log."),
+		available:  gauge("reelay_hub_log_available", "1 while the log can be read, 0 while Postgres is away and clients have been told."),
 		position:   gauge("reelay_hub_position", "Position up to which this replica is complete."),
 		delivered:  counter("reelay_events_delivered_total", "Events handed to sessions."),
 		duplicates: counter("reelay_hub_duplicates_total", "Events dropped because they were known."),
@@ -43,8 +45,9 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		resets:     counters("reelay_resets_total", "Sessions whose cursor could not be honoured, by reason.", "reason"),
 		logErrors:  counter("reelay_hub_log_errors_total", "Reads of the log that failed and are tried again."),
 	}
+	m.available.Set(1)
 	if registerer != nil {
-		registerer.MustRegister(m.sessions, m.feeds, m.busUp, m.position, m.delivered, m.duplicates, m.refused,
+		registerer.MustRegister(m.sessions, m.feeds, m.busUp, m.available, m.position, m.delivered, m.duplicates, m.refused,
 			m.holes, m.catchUps, m.repairs, m.resets, m.logErrors)
 	}
 	return m

@@ -14,7 +14,7 @@ func (h *Hub) Deliver(log string, epoch Epoch, event *Event) {
 	if f == nil {
 		return // its last session left a moment ago
 	}
-	duplicate, hole := f.receive(log, event)
+	duplicate, hole, other := f.receive(log, event)
 	if duplicate {
 		h.metrics.duplicates.Inc()
 	}
@@ -22,16 +22,21 @@ func (h *Hub) Deliver(log string, epoch Epoch, event *Event) {
 		h.metrics.holes.Inc()
 		h.fill(f)
 	}
+	if other {
+		h.doubt("other_log")
+	}
 }
 
-// Advance implements Receiver.
+// Advance implements Receiver. A mark speaks for what was published while the bus was up: one that comes before, or
+// that follows events from before, moves nothing.
 func (h *Hub) Advance(mark Mark) {
 	if !h.accept(mark.Log, mark.Epoch) {
 		return
 	}
 	h.mu.Lock()
+	h.marked = time.Now()
 	missed := mark.From > h.position
-	if !missed {
+	if !missed && h.vouched {
 		h.position = max(h.position, mark.Head)
 	}
 	position := h.position
@@ -58,7 +63,7 @@ func (h *Hub) Down(reason error) {
 func (h *Hub) setUp(up bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.up = up
+	h.up, h.vouched = up, false
 	if up {
 		h.metrics.busUp.Set(1)
 	} else {

@@ -24,11 +24,18 @@ type ErrReset struct{ Reason Reason }
 
 func (e *ErrReset) Error() string { return "the cursor cannot be honoured: " + string(e.Reason) }
 
+// ErrUnavailable is returned by Attach while the log cannot be read.
+var ErrUnavailable = errors.New("the log cannot be read for now")
+
 // ErrClosed is returned for a session or a hub that has ended.
 var ErrClosed = errors.New("closed")
 
-// retryRead is how long a session waits after a read of the log failed.
-const retryRead = 500 * time.Millisecond
+const (
+	// retryRead is how long a session waits after a read of the log failed.
+	retryRead = 500 * time.Millisecond
+	// settleEvery is how often a session looks whether the hub has moved its feed to the log that it has read itself.
+	settleEvery = 50 * time.Millisecond
+)
 
 // Session is one client's cursor over its owner's events. It has no place in them at first: Resume, Snapshot or Live
 // gives it one, and from then on Next hands out what comes after.
@@ -36,6 +43,8 @@ type Session struct {
 	hub  *Hub
 	feed *feed
 	wake func()
+	// conflate: of what it is behind by, the session wants the last event of each subject alone.
+	conflate bool
 
 	// All below is guarded by feed.mu.
 	placed  bool
@@ -54,7 +63,7 @@ func (s *Session) Resume(ctx context.Context, after Cursor) error {
 	if s.resumeFromFeed(after) {
 		return nil
 	}
-	page, err := s.hub.log.Read(ctx, s.feed.owner, after.Sequence, pageSize)
+	page, err := s.nextPage(ctx, after.Sequence)
 	if err != nil {
 		return err
 	}
@@ -64,10 +73,13 @@ func (s *Session) Resume(ctx context.Context, after Cursor) error {
 		return s.lost(ReasonOtherLog)
 	case after.Sequence > page.Head:
 		return s.lost(ReasonFuture)
-	case after.Sequence < page.Head && (len(page.Events) == 0 || page.Events[0].Sequence != after.Sequence+1):
+	case !page.follows(after.Sequence):
 		return s.lost(ReasonTooOld)
 	}
-	return s.place(page.Log, after.Sequence, page.Events, nil)
+	if !s.place(page.Log, after.Sequence, page.Events, nil) {
+		return s.lost(ReasonOtherLog)
+	}
+	return nil
 }
 
 // resumeFromFeed resumes without a read where the feed keeps all that is missing.
@@ -89,32 +101,51 @@ func (s *Session) resumeFromFeed(after Cursor) bool {
 // resume from once they have been received. Next hands out no event that the rows contain, and every one after.
 // keys bounds the rows to those named, unless it is nil.
 func (s *Session) Snapshot(ctx context.Context, keys []string) (Snapshot, Cursor, error) {
-	snapshot, err := s.hub.log.Snapshot(ctx, s.feed.owner, keys)
-	if err != nil {
-		return Snapshot{}, Cursor{}, err
-	}
-	s.learn(snapshot.Log, snapshot.Head)
-	var skip map[int64]struct{}
-	if len(snapshot.Pending) > 0 {
-		skip = make(map[int64]struct{}, len(snapshot.Pending))
-		for _, id := range snapshot.Pending {
-			skip[id] = struct{}{}
+	for {
+		snapshot, err := s.hub.log.Snapshot(ctx, s.feed.owner, keys)
+		if err != nil {
+			return Snapshot{}, Cursor{}, err
+		}
+		s.learn(snapshot.Log, snapshot.Head)
+		var skip map[int64]struct{}
+		if len(snapshot.Pending) > 0 {
+			skip = make(map[int64]struct{}, len(snapshot.Pending))
+			for _, id := range snapshot.Pending {
+				skip[id] = struct{}{}
+			}
+		}
+		if s.place(snapshot.Log, snapshot.Head, nil, skip) {
+			return snapshot, Cursor{Log: snapshot.Log, Sequence: snapshot.Head}, nil
+		}
+		if err := s.settle(ctx); err != nil {
+			return Snapshot{}, Cursor{}, err
 		}
 	}
-	if err := s.place(snapshot.Log, snapshot.Head, nil, skip); err != nil {
-		return Snapshot{}, Cursor{}, err
-	}
-	return snapshot, Cursor{Log: snapshot.Log, Sequence: snapshot.Head}, nil
 }
 
 // Live places the session at this moment, and returns the cursor of it.
 func (s *Session) Live(ctx context.Context) (Cursor, error) {
-	page, err := s.hub.log.Read(ctx, s.feed.owner, math.MaxInt64, 0)
-	if err != nil {
-		return Cursor{}, err
+	for {
+		page, err := s.hub.log.Read(ctx, s.feed.owner, math.MaxInt64, 0)
+		if err != nil {
+			return Cursor{}, err
+		}
+		s.learn(page.Log, page.Head)
+		if s.place(page.Log, page.Head, nil, nil) {
+			return Cursor{Log: page.Log, Sequence: page.Head}, nil
+		}
+		if err := s.settle(ctx); err != nil {
+			return Cursor{}, err
+		}
 	}
-	s.learn(page.Log, page.Head)
-	return Cursor{Log: page.Log, Sequence: page.Head}, s.place(page.Log, page.Head, nil, nil)
+}
+
+// settle waits a moment for the hub, which finds out whether the log that was read is the right one, or the feed's.
+func (s *Session) settle(ctx context.Context) error {
+	if !s.hub.isRunning() {
+		return ErrClosed
+	}
+	return sleep(ctx, settleEvery)
 }
 
 // Lookup returns those of keys that are rows of this session's owner now. It does not move the session.
@@ -180,6 +211,10 @@ func (s *Session) take() *Event {
 		return nil
 	}
 	if event, kept := s.feed.after(s.cursor); kept {
+		if s.conflate && s.feed.supersedes(event) {
+			s.cursor = event.Sequence
+			return s.take()
+		}
 		return event
 	}
 	if !s.reading {
@@ -209,37 +244,51 @@ func (s *Session) read(ctx context.Context) {
 	f.mu.Lock()
 	cursor, log := s.cursor, f.log
 	f.mu.Unlock()
-	page, err := s.hub.log.Read(ctx, f.owner, cursor, pageSize)
+	page, err := s.nextPage(ctx, cursor)
 	if err != nil {
 		s.hub.failed(ctx, err)
-		_ = sleep(ctx, retryRead)
+	} else {
+		s.hub.learned(f, page.Log, page.Head, false)
+	}
+	if err != nil || page.Head <= cursor || page.Log != log {
+		_ = sleep(ctx, retryRead) // a database that is away, or behind what it has said before, or another one
 	}
 	f.mu.Lock()
 	s.reading = false
 	switch {
-	case err != nil || s.cursor != cursor || f.log != log:
-		// The session was placed anew meanwhile, or asks again when it is woken.
-	case page.Log != log:
-		s.reset(ReasonOtherLog)
-	case len(page.Events) == 0 || page.Events[0].Sequence != cursor+1:
+	case s.closed || err != nil || s.cursor != cursor || f.log != log || page.Log != log:
+		// The session was placed anew meanwhile, or asks again when it is woken. That its log is gone it hears from the
+		// hub, which moves the feed first: so Snapshot finds a feed to be placed in.
+	case !page.follows(cursor):
 		s.reset(ReasonTooOld)
 	default:
 		s.page = page.Events
 	}
+	closed := s.closed
 	f.mu.Unlock()
-	s.wake()
+	if !closed {
+		s.wake()
+	}
 }
 
-// place gives the session its place, unless the log became another one meanwhile.
-func (s *Session) place(log string, cursor Sequence, page []*Event, skip map[int64]struct{}) error {
+// nextPage reads the page after a sequence, as this session wants it.
+func (s *Session) nextPage(ctx context.Context, after Sequence) (Page, error) {
+	if s.conflate {
+		return s.hub.log.Newest(ctx, s.feed.owner, after, pageSize)
+	}
+	return s.hub.log.Read(ctx, s.feed.owner, after, pageSize)
+}
+
+// place gives the session its place, unless that is in another log than the feed's.
+func (s *Session) place(log string, cursor Sequence, page []*Event, skip map[int64]struct{}) bool {
 	f := s.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.log != log {
-		return &ErrReset{Reason: ReasonOtherLog}
+		return false
 	}
 	s.placed, s.cursor, s.page, s.skip, s.gone = true, cursor, page, skip, nil
-	return nil
+	return true
 }
 
 func (s *Session) learn(log string, head Sequence) {

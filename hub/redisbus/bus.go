@@ -43,7 +43,7 @@ type Bus struct {
 	options *redis.Options
 	names   names
 	metrics *metrics
-	out     publisher
+	sending publisher
 
 	mu      sync.Mutex
 	topics  map[hub.Owner]*topic // guarded by mu
@@ -76,7 +76,7 @@ func New(cfg Config) (*Bus, error) {
 		options: options,
 		names:   newNames(cfg.Prefix),
 		topics:  make(map[hub.Owner]*topic),
-		out:     publisher{turn: make(chan struct{}, 1)},
+		sending: publisher{turn: make(chan struct{}, 1)},
 	}
 	if b.metrics, err = newMetrics(cfg.Metrics, b.subscriptions); err != nil {
 		return nil, err
@@ -90,10 +90,11 @@ func (b *Bus) subscriptions() float64 {
 	return float64(len(b.topics))
 }
 
-// Run implements hub.Bus. It never gives up: whatever keeps it from Redis may pass. Publish works while it runs.
+// Run implements hub.Bus. It never gives up: whatever keeps it from Redis may pass. Publish works while it runs. When ctx
+// ends the receiver is told nothing more.
 func (b *Bus) Run(ctx context.Context, receiver hub.Receiver) error {
-	b.out.open()
-	defer b.out.close()
+	b.sending.open()
+	defer b.sending.close()
 	late := time.NewTimer(startPatience)
 	defer late.Stop()
 	out := &outlet{Receiver: receiver, bus: b, late: late.C}
@@ -109,7 +110,7 @@ func (b *Bus) Run(ctx context.Context, receiver hub.Receiver) error {
 		}
 		out.down(ctx, cause)
 		limit = min(2*limit, maxPause)
-		pause(ctx, minPause+rand.N(limit-minPause)) //nolint:gosec // Jitter is no secret.
+		pause(ctx, minPause+rand.N(limit-minPause))
 	}
 	return nil
 }

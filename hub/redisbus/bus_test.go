@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -71,7 +72,7 @@ func TestBus_DeliversInOrder(t *testing.T) {
 	var last hub.Position
 	for round := range 40 {
 		var batch []hub.Owner
-		for i := range 1 + round*round*2 { // up to 3,000: several pipelines
+		for i := range 1 + round*round*3/2 { // up to 2,282: several pipelines
 			batch = append(batch, everybody[(i*7+round)%len(everybody)])
 		}
 		last = leader.mustPublish(t, batch...)
@@ -86,18 +87,18 @@ func TestBus_DeliversInOrder(t *testing.T) {
 			continue
 		}
 		e := c.event
-		if e.Position <= before || e.Sequence != got[e.Owner]+1 || c.log != "k3f9a2bq" || c.epoch != 7 {
+		if e.Position <= before || e.Sequence <= got[e.Owner] || c.log != "k3f9a2bq" || c.epoch != 7 {
 			t.Fatalf("after position %d and sequence %d of %q came %+v", before, got[e.Owner], e.Owner, c)
 		}
 		before, got[e.Owner] = e.Position, e.Sequence
 	}
 	for _, owner := range everybody {
 		want := hub.Sequence(0)
-		if owner != "bob" && owner != "alicf" {
+		if slices.Contains(mine, owner) {
 			want = leader.last[owner]
 		}
-		if got[owner] != want {
-			t.Errorf("%q: %d events arrived, want %d", owner, got[owner], want)
+		if got[owner] != want { // that none before it is missing is what checkMarks says
+			t.Errorf("%q: the last event is %d, want %d", owner, got[owner], want)
 		}
 	}
 	if n := count(calls, isDown); n > 1 {
@@ -117,17 +118,19 @@ func TestBus_CarriesEventsExactly(t *testing.T) {
 		`{"big":"` + strings.Repeat("x", 1<<20) + `"}`,
 	} {
 		var sent *hub.Event
-		position, err := leader.publishWith(func(e *hub.Event) {
-			e.Data = []byte(data)
-			if data == "" {
-				e.Data = nil
-			}
-			e.Time = e.Time.In(time.FixedZone("", 3600))
-			sent = e
-		}, "alice")
-		if err != nil {
-			t.Fatalf("Publish: %v", err)
-		}
+		var position hub.Position
+		eventually(t, "Publish works", func() bool {
+			var err error
+			position, err = leader.publishWith(func(e *hub.Event) {
+				e.Data = []byte(data)
+				if data == "" {
+					e.Data = nil
+				}
+				e.Time = e.Time.In(time.FixedZone("", 3600))
+				sent = e
+			}, "alice")
+			return err == nil
+		})
 		at := replica.await(t, "event", 0, isEventAt(position))
 		got := replica.all()[at].event
 		if string(got.Data) != data || (got.Data == nil) != (data == "") || !got.Time.Equal(sent.Time) ||
@@ -152,7 +155,8 @@ func TestBus_PrefixSeparates(t *testing.T) {
 		_ = replica.Publish(t.Context(), hub.Batch{Log: "own", Epoch: 1, From: 99, Head: 99})
 		return count(replica.all(), isMarkTo(99)) > 0
 	})
-	if calls := replica.all(); count(calls, func(c call) bool { return c.event != nil || c.mark != nil && c.mark.Head != 99 }) > 0 {
+	foreign := func(c call) bool { return c.event != nil || c.mark != nil && c.mark.Head != 99 }
+	if calls := replica.all(); count(calls, foreign) > 0 {
 		t.Errorf("heard another deployment:\n%s", describe(calls))
 	}
 }
@@ -180,7 +184,7 @@ func TestBus_DownSoonAfterTheStart(t *testing.T) {
 			replica := start(t, url)
 			at := replica.await(t, "Down", 0, isDown)
 			down := replica.all()[at]
-			if took := down.at.Sub(replica.started); took > 1200*time.Millisecond {
+			if took := down.at.Sub(replica.started); took > time.Second+slack {
 				t.Errorf("Down came after %s, want about 1s at most", took)
 			}
 			if strings.Contains(down.down.Error(), "hunter2") {
@@ -192,7 +196,7 @@ func TestBus_DownSoonAfterTheStart(t *testing.T) {
 }
 
 // patienceOrSo is what Subscribe may take while the bus is not up, with room for a busy machine.
-const patienceOrSo = 400 * time.Millisecond
+const patienceOrSo = time.Second
 
 // Without a leader the bus stays down, connection after connection, and says so once.
 func TestBus_DownOnceWithoutALeader(t *testing.T) {
@@ -222,11 +226,17 @@ func TestBus_StaysUp(t *testing.T) {
 	server := redistest.New(t)
 	leader := lead(t, server.URL())
 	leader.await(t, "Up", 0, isUp)
-	replica := start(t, server.URL())
-	up := replica.await(t, "Up", 0, isUp)
-	if took := replica.all()[up].at.Sub(replica.started); took > 900*time.Millisecond {
-		t.Fatalf("Up came only after %s: this test shows nothing", took)
-	}
+	var replica *replica // the first that was quick enough
+	var up int
+	eventually(t, "Up in the first second", func() bool {
+		replica = start(t, server.URL())
+		up = replica.await(t, "Up", 0, isUp)
+		if replica.all()[up].at.Sub(replica.started) < 900*time.Millisecond {
+			return true
+		}
+		replica.stop()
+		return false
+	})
 	replica.await(t, "mark after two seconds", up, func(c call) bool {
 		return c.mark != nil && c.at.Sub(replica.started) > 2*time.Second
 	})
@@ -249,7 +259,7 @@ func TestBus_LogsNoOwners(t *testing.T) {
 	})
 	up := replica.await(t, "Up", 0, isUp)
 	replica.subscribe(t, "secret-owner")
-	forge(t, server.URL(), "secret-owner", []byte("secret-data"))
+	forge(t, admin(t, server.URL()), "secret-owner", []byte("secret-data"))
 	position, err := leader.publishWith(func(e *hub.Event) { e.Subject = "secret-key" }, "secret-owner")
 	if err != nil {
 		t.Fatal(err)
@@ -258,7 +268,9 @@ func TestBus_LogsNoOwners(t *testing.T) {
 	// Published by the replica itself, and refused.
 	_ = replica.Publish(t.Context(), hub.Batch{
 		Log: "l", Epoch: 1, From: 900, Head: 901,
-		Events: []*hub.Event{{Position: 901, Sequence: 1, Owner: "secret-owner", Subject: "secret-key", Type: "reelay.secret"}},
+		Events: []*hub.Event{{
+			Position: 901, Sequence: 1, Owner: "secret-owner", Subject: "secret-key", Type: "reelay.secret",
+		}},
 	})
 	replica.await(t, "mark", up, isMarkTo(901))
 	replica.stop()
@@ -281,11 +293,23 @@ func TestBus_RunEndsAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			replica := start(t, url)
-			if name == "up" {
+			switch name {
+			case "up":
 				lead(t, url)
 				replica.await(t, "Up", 0, isUp)
+			case "redialing":
+				replica.await(t, "Down", 0, isDown)
+			case "greeting":
+				eventually(t, "a connection", hole.used)
 			}
-			within(t, 300*time.Millisecond, "the end of Run", replica.stop)
+			within(t, 400*time.Millisecond, "the end of Run", replica.stop)
+			if name == "up" {
+				client := admin(t, url)
+				eventually(t, "only the leader still listens", func() bool {
+					list, err := client.Do(t.Context(), "CLIENT", "LIST", "TYPE", "pubsub").Text()
+					return err == nil && strings.Count(list, "id=") == 1
+				})
+			}
 			n := len(replica.all())
 			if err := replica.Publish(t.Context(), hub.Batch{Log: "l"}); err == nil {
 				t.Error("Publish worked after the end of Run")

@@ -110,7 +110,7 @@ func appendText(buf []byte, text string) []byte {
 
 // appendNumber is for numbers that were checked: none is negative.
 func appendNumber(buf []byte, n int64) []byte {
-	return binary.AppendUvarint(buf, uint64(n)) //nolint:gosec // Not negative.
+	return binary.AppendUvarint(buf, uint64(n))
 }
 
 // decoder decodes messages. It remembers the name of the log, which is the same in all of them, so that a thousand

@@ -30,14 +30,14 @@
 //
 // Run goes through these states, one connection after the other. A connection is never mended.
 //
-//	             ┌────────────────────────────── pause, 50 ms to 1 s ─────────────────────────────┐
-//	             ▼                                                                                │
-//	        ┌────────┐ connected  ┌─────────────┐ all confirmed ┌───────────┐  mark  ┌────┐       │
-//	 Run ──▶│  down  │───────────▶│ subscribing │──────────────▶│ confirmed │───────▶│ up │       │
-//	        └────────┘            └─────────────┘               └───────────┘   Up   └────┘       │
-//	             │                       │                            │                │          │
-//	             └───────────────────────┴────────────────────────────┴────────────────┴──────────┘
-//	                any error, or 3 s without a mark: the connection is closed; Down, if it was not told yet
+//	            ┌────────────────────────────── pause, 50 ms to 1 s ─────────────────────────────┐
+//	            ▼                                                                                │
+//	       ┌────────┐ connected  ┌─────────────┐ all confirmed ┌───────────┐  mark  ┌────┐       │
+//	Run ──▶│  down  │───────────▶│ subscribing │──────────────▶│ confirmed │───────▶│ up │       │
+//	       └────────┘            └─────────────┘               └───────────┘   Up   └────┘       │
+//	            │                       │                            │                │          │
+//	            └───────────────────────┴────────────────────────────┴────────────────┴──────────┘
+//	               any error, or 3 s without a mark: the connection is closed; Down, if it was not told yet
 //
 // Three goroutines serve a connection, and end with it. The reader decodes what Redis sends. The writer sends SUBSCRIBE
 // and UNSUBSCRIBE, everything that has piled up at once. Run's own goroutine takes from the reader, watches the clock,

@@ -1,9 +1,13 @@
 package redisbus_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"net"
+	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -14,10 +18,14 @@ type proxy struct {
 	target   string
 	wg       sync.WaitGroup
 
+	stuck atomic.Int32 // how much that clients said is held
+
 	mu    sync.Mutex
-	gates []*gate // guarded by mu; of the connections so far
-	held  bool    // guarded by mu; new connections are held too
-	conns []net.Conn
+	gates []*gate    // guarded by mu; of the connections so far
+	held  bool       // guarded by mu; new connections are held too
+	conns []net.Conn // guarded by mu
+	trap  []byte     // guarded by mu; holds the connection on which a client says it
+	fell  chan struct{}
 }
 
 // gate is open or shut.
@@ -62,6 +70,25 @@ func newProxy(t *testing.T, target string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveProxy(t, listener, target)
+}
+
+// newTLSProxy returns a proxy that speaks TLS with its clients, by a certificate that nobody trusts.
+func newTLSProxy(t *testing.T, target string) *proxy {
+	t.Helper()
+	lender := httptest.NewTLSServer(nil) // it has a certificate
+	config := lender.TLS.Clone()
+	config.NextProtos = nil
+	lender.Close()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveProxy(t, tls.NewListener(listener, config), target)
+}
+
+func serveProxy(t *testing.T, listener net.Listener, target string) *proxy {
+	t.Helper()
 	p := &proxy{listener: listener, target: target}
 	p.wg.Go(p.accept)
 	t.Cleanup(func() {
@@ -95,27 +122,68 @@ func (p *proxy) accept() {
 		p.gates = append(p.gates, g)
 		p.conns = append(p.conns, near, far)
 		p.mu.Unlock()
-		p.wg.Go(func() { p.pass(far, near, g) })
-		p.wg.Go(func() { p.pass(near, far, g) })
+		p.wg.Go(func() { p.pass(far, near, g, true) })
+		p.wg.Go(func() { p.pass(near, far, g, false) })
 	}
 }
 
 // pass copies in one direction. What it has read when the gate shuts it keeps until the gate opens.
-func (p *proxy) pass(to, from net.Conn, g *gate) {
+func (p *proxy) pass(to, from net.Conn, g *gate, fromClient bool) {
 	defer func() { _ = to.Close() }()
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
+		first := 0
+		if fromClient {
+			first = p.spring(buf[:n], g)
+		}
+		if _, err := to.Write(buf[:first]); err != nil {
+			return
+		}
+		if fromClient && n > 0 {
+			p.stuck.Add(1)
+		}
 		<-g.passage()
-		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
-				return
-			}
+		if fromClient && n > 0 {
+			p.stuck.Add(-1)
+		}
+		if _, err := to.Write(buf[first:n]); err != nil {
+			return
 		}
 		if err != nil {
 			return
 		}
 	}
+}
+
+// holdAt holds, once, the connection on which a client says something, just before the command that says it. The
+// channel is closed when that has happened.
+func (p *proxy) holdAt(something string) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trap, p.fell = []byte(something), make(chan struct{})
+	return p.fell
+}
+
+// spring shuts the gate if the trap is in what is said, and returns how much of it may pass at once.
+func (p *proxy) spring(said []byte, g *gate) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.trap == nil || !bytes.Contains(said, p.trap) {
+		return 0
+	}
+	before := bytes.LastIndex(said[:bytes.Index(said, p.trap)], []byte("*")) // a command begins with *
+	p.trap = nil
+	g.shut()
+	close(p.fell)
+	return before
+}
+
+// used says whether anybody has connected.
+func (p *proxy) used() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns) > 0
 }
 
 // hold stops all traffic, on new connections too.

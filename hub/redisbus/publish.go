@@ -53,7 +53,7 @@ func (b *Bus) Publish(ctx context.Context, batch hub.Batch) error {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, publishTimeout, errSlow)
 	defer cancel()
-	err := b.out.exclusively(ctx, cancel, func() error { return b.publish(ctx, batch) })
+	err := b.sending.exclusively(ctx, cancel, func() error { return b.publish(ctx, batch) })
 	b.metrics.publishTime.Observe(time.Since(begin).Seconds())
 	if err != nil {
 		b.metrics.publishErrors.Inc()
@@ -95,6 +95,8 @@ func (p *publisher) exclusively(ctx context.Context, cancel context.CancelFunc, 
 	case p.turn <- struct{}{}:
 		defer func() { <-p.turn }()
 	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
 		return fmt.Errorf("wait for the publication before: %w", context.Cause(ctx))
 	}
 	if !p.enter(cancel) {
@@ -122,7 +124,7 @@ func (p *publisher) leave() {
 // publish publishes on the connection there is, or on a new one. After a failure the connection is closed: nobody knows
 // which replies are still to come on it.
 func (b *Bus) publish(ctx context.Context, batch hub.Batch) error {
-	p := &b.out
+	p := &b.sending
 	fresh := p.link == nil
 	err := b.publishOn(ctx, batch)
 	if !fresh && errors.Is(err, errUsedUp) {
@@ -138,7 +140,7 @@ func (b *Bus) publish(ctx context.Context, batch hub.Batch) error {
 
 // publishOn makes one attempt.
 func (b *Bus) publishOn(ctx context.Context, batch hub.Batch) (err error) {
-	p := &b.out
+	p := &b.sending
 	if p.link == nil {
 		if p.link, err = dial(ctx, b.options); err != nil {
 			return err
@@ -164,7 +166,7 @@ func (b *Bus) publishOn(ctx context.Context, batch hub.Batch) (err error) {
 // sendEvents sends a batch's events and waits for their confirmation. It says whether a message could carry each.
 func (b *Bus) sendEvents(ctx context.Context, l *link, batch hub.Batch) (whole bool, err error) {
 	whole = true
-	buf := b.out.buf[:0]
+	buf := b.sending.buf[:0]
 	pipe := l.client.Pipeline()
 	flush := func() error {
 		n := pipe.Len()
@@ -179,11 +181,16 @@ func (b *Bus) sendEvents(ctx context.Context, l *link, batch hub.Batch) (whole b
 		return nil
 	}
 	for _, event := range batch.Events {
+		if ctx.Err() != nil { // a large batch is work even before anything is sent
+			return whole, context.Cause(ctx)
+		}
 		start := len(buf)
 		if buf, err = appendEvent(buf, batch.Log, batch.Epoch, event); err != nil {
+			if whole { // the first says enough
+				b.log.ErrorContext(ctx, "event not carried by the bus", "position", int64(event.Position), "err", err)
+			}
 			whole = false
 			b.metrics.unpublishable.Inc()
-			b.log.ErrorContext(ctx, "event not carried by the bus", "position", int64(event.Position), "err", err)
 			continue
 		}
 		pipe.Publish(ctx, b.names.of(event.Owner), buf[start:])
@@ -194,7 +201,7 @@ func (b *Bus) sendEvents(ctx context.Context, l *link, batch hub.Batch) (whole b
 		}
 	}
 	if cap(buf) <= 2*maxBytes {
-		b.out.buf = buf // keep it for the next batch, unless one huge event made it huge
+		b.sending.buf = buf // keep it for the next batch, unless one huge event made it huge
 	}
 	return whole, flush()
 }

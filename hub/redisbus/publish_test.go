@@ -28,13 +28,14 @@ func TestPublish_LateBytesDoNoHarm(t *testing.T) {
 		if err == nil {
 			t.Error("Publish into a black hole worked")
 		}
+		leader.checkPublishTimes(t)
 		from := len(replica.all())
 		next := leader.mustPublish(t, "bob") // over a new connection, before the bytes of the one that failed
 		replica.await(t, "mark", from, isMarkTo(next))
 		link.release()
 		late := replica.await(t, "late event", from, isEventAt(lost))
 		replica.await(t, "mark", late, isMarkTo(leader.mustPublish(t, "alice")))
-		if n := count(replica.all(), isMarkTo(lost)); n > 0 {
+		if n := count(replica.all(), vouchesFor(lost)); n > 0 {
 			t.Errorf("a mark to %d came, whose publication had failed", lost)
 		}
 	}
@@ -60,7 +61,7 @@ func TestPublish_NoMarkForEventsThatRedisRefused(t *testing.T) {
 	client.Do(t.Context(), "ACL", "SETUSER", "leader", "allchannels")
 	next := leader.mustPublish(t, "alice")
 	replica.await(t, "mark", up, isMarkTo(next))
-	if n := count(replica.all(), isMarkTo(refused)); n > 0 {
+	if n := count(replica.all(), vouchesFor(refused)); n > 0 {
 		t.Error("a mark came for events that Redis had refused")
 	}
 	leader.checkMarks(t, replica.all()[up:], "alice")
@@ -108,10 +109,12 @@ func TestPublish_NeverBlocksLong(t *testing.T) {
 	hole := newProxy(t, server.Addr())
 	leader := start(t, hole.url())
 	eventually(t, "Publish works", func() bool { return leader.Publish(t.Context(), hub.Batch{Log: "l"}) == nil })
-	// More than the buffers on the way take, so that the writing blocks too.
-	batch := hub.Batch{Log: "l", Head: 1, Events: []*hub.Event{{
-		Position: 1, Sequence: 1, Owner: "alice", Type: "t", Data: []byte(`"` + strings.Repeat("x", 5<<20) + `"`),
-	}}}
+	batch := hub.Batch{Log: "l", Head: 2500} // three pipelines
+	for i := range batch.Head {
+		batch.Events = append(batch.Events, &hub.Event{
+			Position: i + 1, Sequence: 1, Owner: "alice", Type: "t", Data: []byte(`{"a":"b"}`),
+		})
+	}
 	failures := func() float64 { return leader.metric(t, "reelay_bus_publish_errors_total") }
 	before := failures()
 	hole.hold()
@@ -140,9 +143,8 @@ func TestPublish_NeverBlocksLong(t *testing.T) {
 	eventually(t, "Publish works again", func() bool { return leader.Publish(t.Context(), batch) == nil })
 	// A publication under way does not hold up the end of Run.
 	hole.hold()
-	begun := make(chan struct{})
-	wg.Go(func() { close(begun); _ = leader.Publish(t.Context(), batch) })
-	<-begun
-	within(t, 300*time.Millisecond, "the end of Run", leader.stop)
+	wg.Go(func() { _ = leader.Publish(t.Context(), hub.Batch{Log: "l"}) })
+	eventually(t, "a publication is under way", func() bool { return hole.stuck.Load() > 0 })
+	within(t, 400*time.Millisecond, "the end of Run", leader.stop)
 	wg.Wait()
 }

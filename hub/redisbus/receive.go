@@ -53,7 +53,6 @@ func (b *Bus) connect(ctx context.Context) (*receiving, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.metrics.connections.Inc()
 	stop := context.AfterFunc(ctx, func() { l.fail(ctx.Err()) })
 	defer stop()
 	pubsub := l.client.Subscribe(ctx)
@@ -62,6 +61,7 @@ func (b *Bus) connect(ctx context.Context) (*receiving, error) {
 		l.close()
 		return nil, fmt.Errorf("greet Redis: %w", err)
 	}
+	b.metrics.connections.Inc()
 	return &receiving{
 		link: l, pubsub: pubsub,
 		kick: make(chan struct{}, 1), arrivals: make(chan arrival, arrivalsAhead),

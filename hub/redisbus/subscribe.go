@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/reelay/reelay/hub"
 )
 
@@ -269,9 +267,9 @@ func (b *Bus) write(ctx context.Context, l *receiving) {
 		case <-l.kick:
 		}
 		subscribe, unsubscribe := b.changes()
-		err := inChunks(ctx, (*redis.PubSub).Unsubscribe, l.pubsub, unsubscribe)
+		err := inChunks(ctx, l.pubsub.Unsubscribe, unsubscribe)
 		if err == nil {
-			err = inChunks(ctx, (*redis.PubSub).Subscribe, l.pubsub, subscribe)
+			err = inChunks(ctx, l.pubsub.Subscribe, subscribe)
 		}
 		if err != nil {
 			l.fail(fmt.Errorf("subscribe at Redis: %w", err))
@@ -281,11 +279,9 @@ func (b *Bus) write(ctx context.Context, l *receiving) {
 }
 
 // inChunks sends a command for the channels, if there are any. (An UNSUBSCRIBE without one would mean all.)
-func inChunks(
-	ctx context.Context, command func(*redis.PubSub, context.Context, ...string) error, to *redis.PubSub, channels []string,
-) error {
+func inChunks(ctx context.Context, command func(context.Context, ...string) error, channels []string) error {
 	for part := range slices.Chunk(channels, chunk) {
-		if err := command(to, ctx, part...); err != nil {
+		if err := command(ctx, part...); err != nil {
 			return err
 		}
 	}

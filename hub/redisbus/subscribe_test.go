@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"strings"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/reelay/reelay/hub"
+	"github.com/reelay/reelay/hub/redisbus"
 	"github.com/reelay/reelay/hub/redisbus/redistest"
 )
 
@@ -23,15 +24,19 @@ func TestSubscribe_ReturnsWhenEventsArrive(t *testing.T) {
 	for _, owner := range owners(2000) {
 		wg.Go(func() {
 			replica.subscribe(t, owner)
-			if _, err := leader.publish(owner); err != nil {
-				t.Errorf("Publish: %v", err)
-			}
+			leader.mustPublish(t, owner)
 		})
 	}
 	wg.Wait()
 	replica.await(t, "last mark", up, isMarkTo(leader.mustPublish(t)))
-	if n := count(replica.all(), func(c call) bool { return c.event != nil }); n != 2000 {
-		t.Errorf("%d of 2000 events arrived", n)
+	arrived := make(map[hub.Owner]bool)
+	for _, c := range replica.all() {
+		if c.event != nil {
+			arrived[c.event.Owner] = true
+		}
+	}
+	if len(arrived) != 2000 {
+		t.Errorf("events of %d owners arrived, want 2000", len(arrived))
 	}
 }
 
@@ -58,12 +63,7 @@ func TestSubscribe_AfterUnsubscribeEndsSubscribed(t *testing.T) {
 				}
 				replica.subscribe(t, owner)
 				from := len(replica.all())
-				position, err := leader.publish(owner)
-				if err != nil {
-					t.Errorf("Publish: %v", err)
-					return
-				}
-				replica.await(t, "event", from, isEventAt(position))
+				replica.await(t, "event", from, isEventAt(leader.mustPublish(t, owner)))
 				replica.Unsubscribe(owner)
 			}
 		})
@@ -125,18 +125,23 @@ func TestSubscribe_EndsWithItsContext(t *testing.T) {
 	if err := replica.Subscribe(ctx, "bob"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Subscribe with a context that had ended returned %v", err)
 	}
-	// Another call for the same owner waits on, until it is taken back.
-	waiting := make(chan error)
+	// Another call for the same owner waits on while one gives up, until it is taken back.
+	waiting := make(chan error, 1)
 	go func() { waiting <- replica.Subscribe(t.Context(), "alice") }()
-	select {
-	case err := <-waiting:
-		t.Errorf("Subscribe returned %v through a black hole", err)
-	case <-time.After(2 * patienceOrSo):
+	ctx, cancel = context.WithTimeout(t.Context(), patienceOrSo)
+	defer cancel()
+	if err := replica.Subscribe(ctx, "alice"); err == nil {
+		t.Error("Subscribe returned nil through a black hole")
 	}
-	replica.Unsubscribe("alice")
-	if err := <-waiting; err != nil {
-		t.Errorf("Subscribe returned %v when it was taken back", err)
+	if len(waiting) > 0 {
+		t.Errorf("Subscribe returned %v through a black hole", <-waiting)
 	}
+	within(t, slack, "Subscribe when it is taken back", func() {
+		replica.Unsubscribe("alice")
+		if err := <-waiting; err != nil {
+			t.Errorf("Subscribe returned %v when it was taken back", err)
+		}
+	})
 }
 
 // Whoever subscribed while the bus was down, or before Run, is subscribed when it is up.
@@ -144,12 +149,11 @@ func TestSubscribe_WhileDown(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
 	server.Kill()
-	var early []hub.Owner
+	early := owners(50)
 	replica := start(t, server.URL())
 	down := replica.await(t, "Down", 0, isDown)
-	for _, owner := range owners(50) {
+	for _, owner := range early {
 		within(t, patienceOrSo, "Subscribe while down", func() { replica.subscribe(t, owner) })
-		early = append(early, owner)
 	}
 	replica.Unsubscribe(early[0])
 	leader := lead(t, server.URL())
@@ -157,7 +161,7 @@ func TestSubscribe_WhileDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	up := replica.await(t, "Up", down, isUp)
-	last := leader.publishUntilItWorks(t, early...)
+	last := leader.mustPublish(t, early...)
 	replica.await(t, "mark", up, isMarkTo(last))
 	if n := count(replica.all()[up:], func(c call) bool { return c.event != nil }); n < 49 {
 		t.Errorf("%d events arrived, want 49", n)
@@ -167,28 +171,55 @@ func TestSubscribe_WhileDown(t *testing.T) {
 	}
 }
 
-// Up waits for owners whose Subscribe returned while there was a connection, but no confirmation yet.
-func TestSubscribe_UpWaitsForWhatItLeftOpen(t *testing.T) {
+// Up waits for the confirmation of every owner whose Subscribe has returned without one. The mark that comes before
+// that confirmation does not make the bus up; the next one does.
+func TestSubscribe_UpWaitsForConfirmations(t *testing.T) {
 	t.Parallel()
-	server := redistest.New(t)
-	replica := start(t, server.URL())
-	replica.await(t, "Down", 0, isDown)
-	client := admin(t, server.URL())
-	leader := start(t, server.SocketURL())
-	var owned []hub.Owner
-	for i := range 20 {
-		// No leader yet: connected, or between two connections; down in any case.
-		owner := hub.Owner(strings.Repeat("x", i+1))
-		within(t, patienceOrSo, "Subscribe", func() { replica.subscribe(t, owner) })
-		owned = append(owned, owner)
-	}
-	eventually(t, "Up", func() bool {
-		_ = leader.Publish(t.Context(), hub.Batch{Log: "l", Epoch: 1})
-		return count(replica.all(), isUp) > 0
-	})
-	channels, err := client.PubSubChannels(t.Context(), "reelay:*:o:*").Result()
-	if err != nil || len(channels) != len(owned) {
-		t.Errorf("at Up Redis had %d subscriptions (%v), want %d", len(channels), err, len(owned))
+	for name, beforeRun := range map[string]bool{"subscribed before Run": true, "subscribed while connected": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.New(t)
+			link := newProxy(t, server.Addr())
+			trapped := link.holdAt(":o:") // the first command that names an owner
+			client, leader := admin(t, server.URL()), start(t, server.URL())
+			eventually(t, "Publish works", func() bool {
+				return leader.Publish(t.Context(), hub.Batch{Log: "l", Epoch: 1}) == nil
+			})
+			replica := start(t, link.url(), func(_ *redisbus.Config, r *recorder) {
+				r.ready = func(r *replica) {
+					if beforeRun {
+						r.subscribe(t, "alice")
+					}
+				}
+			})
+			eventually(t, "a connection", func() bool { return replica.metric(t, "reelay_bus_connections_total") == 1 })
+			if !beforeRun {
+				within(t, patienceOrSo, "Subscribe while connected", func() { replica.subscribe(t, "alice") })
+			}
+			<-trapped
+			eventually(t, "the control channel has two listeners", func() bool {
+				n, err := client.PubSubNumSub(t.Context(), "reelay:{0}:control").Result()
+				return err == nil && n["reelay:{0}:control"] == 2
+			})
+			publish := func(head hub.Position) {
+				if err := leader.Publish(t.Context(), hub.Batch{Log: "l", Epoch: 1, From: head, Head: head}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			publish(1)
+			link.release()
+			first := replica.await(t, "first mark", 0, isMarkTo(1))
+			up := first
+			eventually(t, "Up", func() bool {
+				publish(2)
+				calls := replica.all()
+				up = slices.IndexFunc(calls, isUp)
+				return up >= 0
+			})
+			if before := replica.all()[up-1]; !isMarkTo(2)(before) {
+				t.Errorf("Up did not come with a later mark:\n%s", describe(replica.all()))
+			}
+		})
 	}
 }
 
@@ -197,7 +228,7 @@ func TestSubscribe_TenThousandOwners(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
 	replica, leader := start(t, server.URL()), lead(t, server.URL())
-	up := replica.await(t, "Up", 0, isUp)
+	replica.await(t, "Up", 0, isUp)
 	everybody := owners(10_000)
 	begin := time.Now()
 	var wg sync.WaitGroup
@@ -211,16 +242,17 @@ func TestSubscribe_TenThousandOwners(t *testing.T) {
 		t.Fatal(err)
 	}
 	down := replica.await(t, "Down", from, isDown)
-	up = replica.await(t, "Up", down, isUp)
+	up := replica.await(t, "Up", down, isUp)
 	calls := replica.all()
 	outage := calls[up].at.Sub(calls[down].at)
 	t.Logf("10,000 subscribed again after a lost connection, pause and wait for a mark included: %s", outage)
 	if outage > 5*time.Second {
 		t.Errorf("the outage took %s", outage)
 	}
-	last := leader.publishUntilItWorks(t, everybody...)
+	last := leader.mustPublish(t, everybody...)
 	replica.await(t, "mark", up, isMarkTo(last))
-	if n := count(replica.all()[up:], func(c call) bool { return c.event != nil }); n != len(everybody) {
+	first := last - hub.Position(len(everybody))
+	if n := count(replica.all()[up:], func(c call) bool { return c.event != nil && c.event.Position > first }); n != 10_000 {
 		t.Errorf("%d of 10,000 events arrived", n)
 	}
 }

@@ -17,11 +17,11 @@ func TestNames_AreFixed(t *testing.T) {
 		t.Errorf("the control channel is %s", n.control)
 	}
 	for owner, want := range map[hub.Owner]string{
-		"alice": "reelay:{a}:o:YWxpY2U",
-		"bob":   "reelay:{0}:o:Ym9i",
-		"":      "reelay:{0}:o:",
-		"*":     "reelay:{0}:o:Kg",
-		"\xff?": "reelay:{0}:o:_z8",
+		"alice": "reelay:{4}:o:YWxpY2U",
+		"bob":   "reelay:{7}:o:Ym9i",
+		"":      "reelay:{9}:o:",
+		"*":     "reelay:{9}:o:Kg",
+		"\xff?": "reelay:{8}:o:_z8",
 	} {
 		if got := n.of(owner); got != want {
 			t.Errorf("the channel of %q is %s, want %s", owner, got, want)
@@ -51,8 +51,8 @@ func TestNames_OwnerOfOtherChannels(t *testing.T) {
 	t.Parallel()
 	n := newNames("reelay")
 	for _, channel := range []string{
-		"", "reelay", n.control, "other:{a}:o:YWxpY2U", "reelay:{b}:o:YWxpY2U", "reelay:{a}:o:YWxpY2U=", "reelay:{a}:p:YWxpY2U",
-		"reelay:{a}:o:YWxpY2V", "reelay:{a}:o:!", "reelay:{a}:o:YWxpY2U\n",
+		"", "reelay", n.control, "other:{4}:o:YWxpY2U", "reelay:{b}:o:YWxpY2U",
+		"reelay:{4}:o:YWxpY2U=", "reelay:{4}:p:YWxpY2U", "reelay:{4}:o:YWxpY2V", "reelay:{4}:o:!", "reelay:{4}:o:YWxpY2U\n",
 	} {
 		if owner, ok := n.owner(channel); ok {
 			t.Errorf("%q is the channel of %q", channel, owner)
