@@ -3,7 +3,9 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -12,44 +14,80 @@ const refMost = 256
 
 // clientFrame is what a client may send.
 type clientFrame struct {
-	Type   string          `json:"type"`
-	Token  *string         `json:"token"`
-	Videos []string        `json:"videos"`
-	Ref    json.RawMessage `json:"ref"`
+	Type   string
+	Token  string
+	Videos []string
+	Ref    json.RawMessage
 }
 
-// parseClientFrame reads one frame: exactly one JSON object with the members that its type has, and no others. Any
-// other input is errInvalidFrame; the frame is returned all the same, for its ref, if that could be read.
+// parseClientFrame reads one frame: exactly one JSON object with the members that its type has, each once, and no
+// others. Any other input is a problem; the frame is returned all the same, for its ref, if that could be read.
 func parseClientFrame(message []byte) (clientFrame, *problem) {
-	var frame clientFrame
 	if !utf8.Valid(message) {
-		return frame, errInvalidUTF8
+		return clientFrame{}, errInvalidUTF8
 	}
-	decoder := json.NewDecoder(bytes.NewReader(message))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&frame); err != nil {
+	members, err := decodeMembers(message)
+	if err != nil {
 		return clientFrame{}, errInvalidFrame
 	}
-	if _, err := decoder.Token(); err != io.EOF {
+	var frame clientFrame
+	take := func(name string, to any) bool {
+		raw, present := members[name]
+		delete(members, name)
+		return present && string(raw) != "null" && json.Unmarshal(raw, to) == nil
+	}
+	if _, present := members["ref"]; present && (!take("ref", &frame.Ref) || len(frame.Ref) > refMost) {
 		return clientFrame{}, errInvalidFrame
 	}
-	if len(frame.Ref) > refMost {
-		return clientFrame{}, errInvalidFrame
-	}
-	var valid bool
+	valid := take("type", &frame.Type)
 	switch frame.Type {
 	case "auth":
-		valid = frame.Token != nil && frame.Videos == nil
+		valid = valid && take("token", &frame.Token)
 	case "subscribe", "unsubscribe":
-		valid = frame.Token == nil && len(frame.Videos) > 0
-		if valid && !validVideos(frame.Videos) {
-			return frame, errTooManyVideos
-		}
+		valid = valid && take("videos", &frame.Videos) && len(frame.Videos) > 0
 	case "ping":
-		valid = frame.Token == nil && frame.Videos == nil
+	default:
+		valid = false
 	}
-	if !valid {
-		return frame, errInvalidFrame
+	switch {
+	case !valid || len(members) > 0:
+		return clientFrame{Ref: frame.Ref}, errInvalidFrame
+	case len(frame.Videos) > filterMost:
+		return clientFrame{Ref: frame.Ref}, errTooManyVideos
+	case slices.ContainsFunc(frame.Videos, invalidVideo):
+		return clientFrame{Ref: frame.Ref}, errInvalidVideo
 	}
 	return frame, nil
+}
+
+// decodeMembers reads one JSON object. encoding/json alone takes TYPE for type, and the last of two members of a name;
+// whoever checks frames on their way here could have taken the first.
+func decodeMembers(message []byte) (map[string]json.RawMessage, error) {
+	decoder := json.NewDecoder(bytes.NewReader(message))
+	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
+		return nil, errInvalidFrame
+	}
+	members := make(map[string]json.RawMessage)
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return nil, err
+		}
+		key, isString := name.(string)
+		if _, again := members[key]; again || !isString {
+			return nil, errInvalidFrame
+		}
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return nil, err
+		}
+		members[key] = value
+	}
+	if _, err := decoder.Token(); err != nil {
+		return nil, err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errInvalidFrame
+	}
+	return members, nil
 }

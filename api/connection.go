@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gorilla/websocket"
 	"github.com/olahol/melody"
 	"golang.org/x/time/rate"
 
@@ -25,7 +24,7 @@ const (
 	authLimit = 5 * time.Second
 	// expiringBefore is how long before its end a session is told.
 	expiringBefore = 60 * time.Second
-	// closeGrace is how long a closed connection waits for the client's side of it.
+	// closeGrace is how long a connection that closes waits: for the frames in flight, and for the client's side of it.
 	closeGrace = 2 * time.Second
 	// readLimit is how long Attach, a snapshot and the like may take in all.
 	readLimit = 10 * time.Second
@@ -37,36 +36,51 @@ const (
 )
 
 // connection is one WebSocket: it takes frames from its hub.Session at the speed at which the socket takes them.
+//
+// Locks: mu may be held when a session's, a feed's or a melody session's lock is taken, never the other way round, and
+// not across I/O: pump, which the bus calls, must not wait for any client.
 type connection struct {
 	server  *Server
 	id      string
 	query   query
 	log     *slog.Logger
 	limiter *rate.Limiter
+	wire    *wire
 	denied  *problem // unless nil, the connection is there to be told this, and closed
 	bad     int      // frames in error; used by the reading goroutine alone
+	// ctx is done when the connection closes, so that what is being read for it ends too.
+	ctx    context.Context
+	cancel context.CancelFunc
 
 	mu        sync.Mutex
-	socket    *melody.Session     // nil until upgraded; guarded by mu, as all below
-	session   *hub.Session        // nil until authenticated
-	principal auth.Principal      // of session
-	filter    map[string]struct{} // nil: all videos
-	own       [][]byte            // the gateway's frames, to be sent before further events
-	numbered  int                 // own frames made
-	inFlight  int                 // frames given to melody and not written yet
-	placing   bool                // a goroutine gives the session a new place
-	closing   bool                // no frame is sent any more
-	timer     *time.Timer         // to the next of: no token in time, expiring, expired
+	socket    *melody.Session // nil until upgraded; guarded by mu, as all below
+	session   *hub.Session    // nil until authenticated
+	principal auth.Principal  // of the last good token; zero while there was none
+	filter    map[string]bool // nil: all videos; false: not the user's any more, so that only its last events can come
+	own       [][]byte        // the gateway's frames, to be sent before further events
+	numbered  int             // own frames made
+	inFlight  int             // frames given to melody and not written yet
+	moved     time.Time       // when a frame was last given to an idle socket, or written
+	placing   bool            // a goroutine gives the session a new place
+	closing   bool            // no event is given to melody, and no frame queued any more
+	why       *problem        // what the client is told when the frames in flight are written; nil when that is done
+	ended     bool            // the socket has ended, or never came to be
+	timer     *time.Timer     // to the next of: no token in time, expiring, expired, cut off
 }
 
 func newConnection(s *Server, q query) *connection {
 	id := newID()
 	c := &connection{
 		server: s, id: id, query: q, log: s.log.With("session", id),
-		limiter: rate.NewLimiter(framesPerSecond, framesBurst),
+		limiter: rate.NewLimiter(framesPerSecond, framesBurst), wire: &wire{},
 	}
-	if q.videos != nil {
-		c.filter = set(q.videos)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.wire.late = func() { c.tracked(func() { c.close(errFrameTimeout) }) }
+	for _, id := range q.videos {
+		if c.filter == nil {
+			c.filter = make(map[string]bool)
+		}
+		c.filter[id] = true
 	}
 	return c
 }
@@ -79,23 +93,28 @@ func owner(p auth.Principal) hub.Owner { return hub.Owner(p.User) }
 func (c *connection) open(ctx context.Context, p auth.Principal) error {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
-	session, err := c.server.hub.Attach(ctx, owner(p), c.pump)
+	c.mu.Lock()
+	c.principal = p
+	c.mu.Unlock()
+	session, err := c.server.hub.Attach(ctx, owner(p), c.pump, hub.Options{Conflate: c.query.conflate})
 	if err != nil {
 		return err
 	}
-	session.Filter(copySet(c.filter))
+	session.Filter(subjects(c.filter))
 	if err := c.begin(ctx, session, p); err != nil {
 		session.Close()
 		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing {
+	closing := c.closing
+	if !closing {
+		c.session = session // closed by disconnected from here on
+	}
+	c.mu.Unlock()
+	if closing {
 		session.Close()
 		return errRestart
 	}
-	c.session, c.principal = session, p
-	c.schedule()
 	return nil
 }
 
@@ -123,8 +142,8 @@ func (c *connection) begin(ctx context.Context, session *hub.Session, p auth.Pri
 		cursor = &now
 	}
 	c.say("ready", cursor, ready)
-	if c.query.videos != nil {
-		if err := c.subscribe(ctx, session, c.query.videos, nil); err != nil {
+	if c.filter != nil {
+		if err := c.confirmFilter(ctx, session, ready.Resumed); err != nil {
 			return err
 		}
 	}
@@ -137,7 +156,7 @@ func (c *connection) begin(ctx context.Context, session *hub.Session, p auth.Pri
 // saySnapshot places the session at this moment and queues the rows; lost, unless nil, is why it needs a new place.
 func (c *connection) saySnapshot(ctx context.Context, session *hub.Session, lost *hub.ErrReset) error {
 	c.mu.Lock()
-	videos := members(c.filter)
+	videos := known(c.filter)
 	c.mu.Unlock()
 	snapshot, cursor, err := session.Snapshot(ctx, videos)
 	if err != nil {
@@ -161,27 +180,38 @@ func (c *connection) saySnapshot(ctx context.Context, session *hub.Session, lost
 	return nil
 }
 
-// say queues a frame of the gateway's own; pump sends it. It reports how many are waiting.
-func (c *connection) say(kind string, cursor *hub.Cursor, data any) (waiting int) {
+// say queues a frame of the gateway's own; pump sends it.
+func (c *connection) say(kind string, cursor *hub.Cursor, data any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closing {
+		return
+	}
 	c.numbered++
 	c.own = append(c.own, encodeOwn(c.id, c.numbered, kind, cursor, data))
-	return len(c.own)
 }
 
-// connected is called when the socket is there.
+// connected is called when the socket is there, before it is read.
 func (c *connection) connected(socket *melody.Session) {
+	defer func() { c.survived(recover()) }()
+	conn := socket.WebsocketConnection()
+	conn.SetPingHandler(func(data string) error { c.pinged(conn, data); return nil })
+	conn.SetCloseHandler(func(code int, _ string) error { c.parting(conn, code); return nil })
 	c.mu.Lock()
 	c.socket = socket
-	if c.session == nil && c.denied == nil {
-		c.timer = time.AfterFunc(authLimit, c.tooLate)
+	closing := c.closing // the server began to drain before there was a socket to be told
+	switch {
+	case closing:
+		c.after(closeGrace, c.cut)
+	case c.session != nil:
+		c.schedule()
+	case c.denied == nil:
+		c.after(authLimit, c.tooLate)
 	}
-	closing := c.closing
 	c.mu.Unlock()
 	switch {
-	case closing: // the server began to drain before there was a socket to be told
-		_ = socket.WebsocketConnection().Close()
+	case closing:
+		c.sayWhy()
 	case c.denied != nil:
 		c.close(c.denied)
 	default:
@@ -194,10 +224,13 @@ func (c *connection) connected(socket *melody.Session) {
 func (c *connection) pump() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.socket != nil && !c.closing && c.inFlight < inFlightMost {
+	for c.socket != nil && c.inFlight < inFlightMost {
 		frame := c.next()
 		if frame == nil {
 			return
+		}
+		if c.inFlight == 0 {
+			c.moved = time.Now()
 		}
 		c.inFlight++
 		if err := c.socket.Write(frame); err != nil {
@@ -216,7 +249,7 @@ func (c *connection) next() []byte {
 		}
 		return frame
 	}
-	if c.session == nil || c.placing {
+	if c.session == nil || c.placing || c.closing {
 		return nil
 	}
 	event, id, err := c.session.Next()
@@ -224,7 +257,8 @@ func (c *connection) next() []byte {
 	switch {
 	case errors.As(err, &lost):
 		c.placing = true
-		c.server.tasks.Go(func() { c.replace(c.session, lost) })
+		session := c.session
+		c.server.tasks.Go(func() { c.replace(session, lost) })
 		return nil
 	case err != nil || event == nil:
 		return nil
@@ -234,7 +268,8 @@ func (c *connection) next() []byte {
 
 // replace gives a session that has lost its place a new one, with a snapshot.
 func (c *connection) replace(session *hub.Session, lost *hub.ErrReset) {
-	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
+	defer func() { c.survived(recover()) }()
+	ctx, cancel := context.WithTimeout(c.ctx, readLimit)
 	defer cancel()
 	if err := c.saySnapshot(ctx, session, lost); err != nil {
 		c.close(c.refusal(err))
@@ -250,107 +285,25 @@ func (c *connection) replace(session *hub.Session, lost *hub.ErrReset) {
 func (c *connection) sent() {
 	c.mu.Lock()
 	c.inFlight--
+	took := time.Since(c.moved)
+	c.moved = time.Now()
 	c.mu.Unlock()
+	if took > slowAfter {
+		c.close(errSlowConsumer) // it reads again, so it can be told
+	}
 	c.pump()
-}
-
-// schedule sets the timer to the next thing that time brings. c.mu is held.
-func (c *connection) schedule() {
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-	until := time.Until(c.principal.Expires)
-	if warn := until - expiringBefore; warn > 0 {
-		c.timer = time.AfterFunc(warn, c.expiring)
-		return
-	}
-	c.timer = time.AfterFunc(max(0, until+c.server.verifier.Leeway()), c.expired)
-}
-
-func (c *connection) expiring() {
-	c.mu.Lock()
-	expires := c.principal.Expires.UTC()
-	c.schedule()
-	c.mu.Unlock()
-	c.say("expiring", nil, expiresData{Expires: expires})
-	c.pump()
-}
-
-func (c *connection) expired() {
-	c.mu.Lock()
-	fresh := time.Until(c.principal.Expires) > 0 // a fresh token came while this timer fired
-	c.mu.Unlock()
-	if !fresh {
-		c.close(errTokenExpired)
-	}
-}
-
-func (c *connection) tooLate() {
-	c.mu.Lock()
-	open := c.session != nil
-	c.mu.Unlock()
-	if !open {
-		c.close(errAuthTimeout)
-	}
-}
-
-// close tells the client why and ends the connection. It does not block for long, and not on c.mu: frames that have
-// not been written are dropped, since the cursor brings them back.
-func (c *connection) close(why *problem) {
-	c.mu.Lock()
-	again := c.closing
-	c.closing = true
-	socket := c.socket
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-	c.mu.Unlock()
-	if again || socket == nil {
-		return
-	}
-	c.server.metrics.closes.WithLabelValues(why.Code).Inc()
-	conn := socket.WebsocketConnection()
-	// Not melody's own: it would wait behind frames in its buffer, and be dropped where that is full. Of this one, no
-	// more than the deadline is waited for, so that a client that reads nothing is cut off.
-	deadline := time.Now().Add(closeGrace)
-	if err := conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(why.Close, why.Code), deadline); err != nil {
-		_ = conn.Close()
-		return
-	}
-	// The client answers with a close frame of its own, which ends the reading side; or it does not, and this does.
-	_ = conn.SetReadDeadline(deadline)
+	c.sayWhy()
 }
 
 // refusal finds how to tell of an error, and logs what is nobody's fault but ours.
 func (c *connection) refusal(err error) *problem {
 	p := problemOf(err)
-	if p == errInternal {
-		// Nothing but Postgres and the bus can fail here, and both come back.
+	if p != errInternal {
+		return p
+	}
+	// Nothing but Postgres and the bus can fail here, and both come back.
+	if !errors.Is(err, context.Canceled) { // which says that the client has gone, or we are going
 		c.log.Warn("events cannot be read", "err", err)
-		return errUnavailable
 	}
-	return p
-}
-
-// disconnected is called when the socket has ended.
-func (c *connection) disconnected() {
-	c.mu.Lock()
-	c.closing = true
-	c.own = nil
-	session := c.session
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-	c.mu.Unlock()
-	if session != nil {
-		session.Close()
-	}
-}
-
-func set(names []string) map[string]struct{} {
-	s := make(map[string]struct{}, len(names))
-	for _, name := range names {
-		s[name] = struct{}{}
-	}
-	return s
+	return errUnavailable
 }

@@ -14,10 +14,11 @@ import (
 
 // Close codes beside those of RFC 6455, from IANA's registry of WebSocket close codes.
 const (
-	closeGoingAway       = 1001
+	closeProtocol        = 1002
 	closeUnsupportedData = 1003
 	closeInvalidPayload  = 1007
 	closePolicy          = 1008
+	closeTooBig          = 1009
 	closeInternal        = 1011
 	closeRestart         = 1012
 	closeTryAgain        = 1013
@@ -48,18 +49,23 @@ var (
 	errBody            = &problem{"unexpected_body", http.StatusBadRequest, closePolicy, "A GET request carries no body here", "Send the request without a body."}
 	errCursor          = &problem{"invalid_cursor", http.StatusBadRequest, closePolicy, "The cursor is malformed", "Use the id of the last event, or the cursor of the last reelay.* frame, exactly as it came; or leave after= out."}
 	errAmbiguous       = &problem{"ambiguous_credentials", http.StatusBadRequest, closePolicy, "More than one credential was sent", "Send the token in one place."}
-	errUnauthorized    = &problem{"unauthorized", http.StatusUnauthorized, closeUnauthorized, "A token is needed", "Send it as Authorization: Bearer, as subprotocol reelay.bearer.<token>, or in an auth frame."}
+	errUnauthorized    = &problem{"unauthorized", http.StatusUnauthorized, closeUnauthorized, "A token is needed", "Send it as Authorization: Bearer, as subprotocol reelay.bearer.<token>, or, from a page or with the subprotocol reelay.v1, in a first frame auth."}
 	errInvalidToken    = &problem{"invalid_token", http.StatusUnauthorized, closeUnauthorized, "The token is not valid", "Get a new token and connect again."}
 	errTokenExpired    = &problem{"token_expired", http.StatusUnauthorized, closeUnauthorized, "The token has expired", "Get a new token and connect again, with the cursor."}
 	errUserMismatch    = &problem{"user_mismatch", http.StatusForbidden, closeForbidden, "The fresh token is another user's", "Open a connection of its own for each user."}
 	errAuthTimeout     = &problem{"auth_timeout", http.StatusRequestTimeout, closeTimeout, "No auth frame came in time", "Send {\"type\":\"auth\",\"token\":\"…\"} as the first frame, within 5 seconds."}
 	errInvalidFrame    = &problem{"invalid_frame", http.StatusBadRequest, closePolicy, "The frame is not understood", "Send one JSON object with a type of auth, subscribe, unsubscribe or ping, and its members only."}
 	errTooManyVideos   = &problem{"too_many_videos", http.StatusBadRequest, closePolicy, "The filter would hold too many videos", "A connection filters at most 100; unsubscribe from some, or filter on the client."}
+	errInvalidVideo    = &problem{"invalid_video", http.StatusBadRequest, closePolicy, "No video has such an id", "An id is text of 1 to 1024 bytes."}
 	errBinary          = &problem{"binary_frame", http.StatusBadRequest, closeUnsupportedData, "Binary frames are not understood", "Send text frames."}
 	errInvalidUTF8     = &problem{"invalid_utf8", http.StatusBadRequest, closeInvalidPayload, "A text frame is not UTF-8", "Encode text frames in UTF-8."}
+	errProtocol        = &problem{"protocol_error", http.StatusBadRequest, closeProtocol, "The frames break the WebSocket protocol", "See RFC 6455 section 5; a client library keeps to it."}
+	errTooBig          = &problem{"frame_too_big", http.StatusRequestEntityTooLarge, closeTooBig, "The frame is too big", "A frame holds 12 KiB at most."}
+	errFrameTimeout    = &problem{"frame_timeout", http.StatusRequestTimeout, closeTimeout, "A frame was begun and not finished", "Send a frame within 5 seconds."}
 	errRateLimited     = &problem{"rate_limited", http.StatusTooManyRequests, closeTryAgain, "Too many frames", "Send fewer, and connect again after a while, with the cursor."}
 	errSlowConsumer    = &problem{"slow_consumer", http.StatusServiceUnavailable, closeTryAgain, "The client reads too slowly", "Connect again with the cursor: nothing is lost."}
 	errUnavailable     = &problem{"unavailable", http.StatusServiceUnavailable, closeTryAgain, "Events cannot be read for now", "Connect again after a while, with the cursor: nothing is lost."}
+	errAvailable       = &problem{"available", http.StatusOK, closeTryAgain, "Events can be read again", "Nothing to do: what was missed comes now."}
 	errRestart         = &problem{"restart", http.StatusServiceUnavailable, closeRestart, "This replica is going away", "Connect again with the cursor: nothing is lost."}
 	errInternal        = &problem{"internal", http.StatusInternalServerError, closeInternal, "Something went wrong here", "Connect again with the cursor. The operator finds the reason in the log."}
 	problemContentType = "application/problem+json"
@@ -70,8 +76,7 @@ func (p *problem) Error() string { return p.Code }
 
 // problemOf finds how a client is told of an error. What is not in the table is internal, and logged by the caller.
 func problemOf(err error) *problem {
-	var p *problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
 	for _, row := range []struct {
@@ -83,6 +88,7 @@ func problemOf(err error) *problem {
 		{auth.ErrInvalidToken, errInvalidToken},
 		{auth.ErrAmbiguousCredentials, errAmbiguous},
 		{hub.ErrMalformedCursor, errCursor},
+		{hub.ErrUnavailable, errUnavailable},
 		{hub.ErrClosed, errRestart},
 	} {
 		if errors.Is(err, row.err) {

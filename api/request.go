@@ -1,9 +1,12 @@
 package api
 
 import (
+	"encoding/base64"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
 
@@ -24,10 +27,15 @@ type query struct {
 	after    *hub.Cursor
 	snapshot bool
 	videos   []string // nil: all
+	conflate bool
 }
 
 // parseQuery reads the query of /events. It returns a *problem, or ErrMalformedCursor.
-func parseQuery(values url.Values) (query, error) {
+func parseQuery(raw string) (query, error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil { // what cannot be read must not count as left out
+		return query{}, errParameter
+	}
 	if values.Has("access_token") || values.Has("token") {
 		return query{}, errTokenInURL
 	}
@@ -43,28 +51,34 @@ func parseQuery(values url.Values) (query, error) {
 	default:
 		return query{}, errParameter
 	}
-	switch snapshot := values["snapshot"]; {
-	case len(snapshot) == 0:
-		q.snapshot = q.after == nil
-	case len(snapshot) == 1 && (snapshot[0] == "0" || snapshot[0] == "1"):
-		q.snapshot = snapshot[0] == "1"
-	default:
-		return query{}, errParameter
+	if q.snapshot, err = parseBool(values["snapshot"], q.after == nil); err != nil {
+		return query{}, err
+	}
+	if q.conflate, err = parseBool(values["conflate"], false); err != nil {
+		return query{}, err
 	}
 	q.videos = values["video"]
-	if !validVideos(q.videos) {
+	if len(q.videos) > filterMost || slices.ContainsFunc(q.videos, invalidVideo) {
 		return query{}, errParameter
 	}
 	return q, nil
 }
 
-func validVideos(videos []string) bool {
-	for _, id := range videos {
-		if id == "" || len(id) > videoIDMost {
-			return false
-		}
+// parseBool reads a parameter that is 0 or 1, or not given.
+func parseBool(values []string, absent bool) (bool, error) {
+	switch {
+	case len(values) == 0:
+		return absent, nil
+	case len(values) == 1 && (values[0] == "0" || values[0] == "1"):
+		return values[0] == "1", nil
 	}
-	return len(videos) <= filterMost
+	return false, errParameter
+}
+
+// invalidVideo tells whether no video can be of this id: Postgres has neither NUL nor what is no UTF-8 in text, and
+// refuses the whole query they stand in, which asks for others too.
+func invalidVideo(id string) bool {
+	return id == "" || len(id) > videoIDMost || !utf8.ValidString(id) || strings.ContainsRune(id, 0)
 }
 
 // checkHandshake looks at what a WebSocket handshake must have, since what the library answers is no problem document.
@@ -72,19 +86,19 @@ func checkHandshake(r *http.Request) *problem {
 	if !websocket.IsWebSocketUpgrade(r) || r.Header.Get("Sec-WebSocket-Version") != "13" {
 		return errUpgrade
 	}
-	if r.Header.Get("Sec-WebSocket-Key") == "" || r.ProtoMajor != 1 || r.ProtoMinor != 1 {
+	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
+	if err != nil || len(key) != 16 || r.ProtoMajor != 1 || r.ProtoMinor != 1 {
 		return errHandshake
 	}
-	offered := websocket.Subprotocols(r)
-	if len(offered) == 0 {
-		return nil
+	if len(websocket.Subprotocols(r)) > 0 && !offersSubprotocol(r) {
+		return errSubprotocol
 	}
-	for _, name := range offered {
-		if name == subprotocol {
-			return nil
-		}
-	}
-	return errSubprotocol
+	return nil
+}
+
+// offersSubprotocol tells whether the client says that it knows the frames this package speaks.
+func offersSubprotocol(r *http.Request) bool {
+	return slices.Contains(websocket.Subprotocols(r), subprotocol)
 }
 
 // originAllowed tells whether a page of the request's origin may connect. Programs that are no browser send none, and

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,7 +27,7 @@ const (
 	headerMost = 12 << 10
 	// drainFor is the time over which sockets are closed when the server ends.
 	drainFor = 2 * time.Second
-	// drainLimit is how long the server waits after that for clients to close their side.
+	// drainLimit is how long the server waits after that for requests that are not sockets.
 	drainLimit = 5 * time.Second
 )
 
@@ -63,31 +65,51 @@ type Server struct {
 	mu          sync.Mutex
 	connections map[*connection]struct{} // guarded by mu
 	draining    bool                     // guarded by mu
-	idle        chan struct{}            // closed when draining and the last connection has gone
 
-	tasks sync.WaitGroup // goroutines that work for a connection, beside the one that reads its socket
+	tasks sync.WaitGroup // registered connections, and goroutines that work for them
 }
 
 // NewServer returns a Server.
 func NewServer(config Config) *Server {
-	return &Server{
+	s := &Server{
 		listener: config.Listener, origins: config.AllowedOrigins, replica: config.Replica, verifier: config.Verifier,
 		hub: config.Hub, log: config.Log, metrics: config.Metrics, melody: newMelody(),
-		connections: make(map[*connection]struct{}), idle: make(chan struct{}),
+		connections: make(map[*connection]struct{}),
+	}
+	config.Hub.OnAvailability(s.announce)
+	return s
+}
+
+// announce tells every session that events cannot be read for now, or that they can again.
+func (s *Server) announce(available bool) {
+	news := errUnavailable
+	if available {
+		news = errAvailable
+	}
+	s.mu.Lock()
+	connections := slices.Collect(maps.Keys(s.connections))
+	s.mu.Unlock()
+	for _, c := range connections {
+		c.announce(news)
 	}
 }
 
 // Run serves until ctx ends, drains, and returns nil; or an error when the listener fails.
 func (s *Server) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	server := &http.Server{
 		Handler: s.handler(), ReadHeaderTimeout: headerLimit, MaxHeaderBytes: headerMost, IdleTimeout: pongLimit,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		// Who waits to be let in when the server begins to drain is asked to come back.
+		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(s.listener) }() // its end is waited for below
+	var err error
 	select {
-	case err := <-failed:
-		return fmt.Errorf("serve: %w", err)
+	case err = <-failed:
+		stop()
 	case <-ctx.Done():
 	}
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainFor+drainLimit)
@@ -95,30 +117,27 @@ func (s *Server) Run(ctx context.Context) error {
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Shutdown(limit) }() // its end is waited for below
 	s.drain(limit)
-	s.tasks.Wait()
+	s.tasks.Wait() // not for long: closeGrace after it is closed, a connection is cut
 	if err := <-stopped; err != nil {
 		_ = server.Close()
 	}
-	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+	if err == nil {
+		err = <-failed
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
 }
 
-// drain closes all sockets, spread over drainFor, and waits for them to be gone.
+// drain closes all sockets, spread over drainFor.
 func (s *Server) drain(ctx context.Context) {
 	s.mu.Lock()
 	s.draining = true
-	remaining := make([]*connection, 0, len(s.connections))
-	for c := range s.connections {
-		remaining = append(remaining, c)
-	}
-	if len(s.connections) == 0 {
-		close(s.idle)
-	}
+	remaining := slices.Collect(maps.Keys(s.connections))
 	s.mu.Unlock()
 	if len(remaining) > 0 {
-		s.log.Info("draining", "connections", len(remaining))
+		s.log.InfoContext(ctx, "draining", "connections", len(remaining))
 	}
 	const steps = 20
 	for i := range steps {
@@ -131,30 +150,25 @@ func (s *Server) drain(ctx context.Context) {
 			pause(ctx, drainFor/steps)
 		}
 	}
-	select {
-	case <-s.idle:
-	case <-ctx.Done():
-		s.log.Warn("some clients did not close in time, and were cut off")
-	}
 }
 
-// register adds a connection, unless the server drains.
+// register adds a connection, unless the server drains. Until it is unregistered, Run does not return.
 func (s *Server) register(c *connection) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.draining {
-		s.connections[c] = struct{}{}
+	if s.draining {
+		return false
 	}
-	return !s.draining
+	s.connections[c] = struct{}{}
+	s.tasks.Add(1)
+	return true
 }
 
 func (s *Server) unregister(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.connections, c)
-	if s.draining && len(s.connections) == 0 {
-		close(s.idle)
-	}
+	s.tasks.Done()
 }
 
 // handler routes the public port.
@@ -166,7 +180,9 @@ func (s *Server) handler() http.Handler {
 	if err := engine.SetTrustedProxies(nil); err != nil {
 		panic(err) // cannot fail without any
 	}
-	engine.Use(s.recover)
+	// A redirect would carry the query along, and nobody links here.
+	engine.RedirectTrailingSlash = false
+	engine.Use(s.recover, bodiless)
 	engine.NoRoute(errNotFound.write)
 	engine.NoMethod(errMethod.write)
 	engine.GET("/events", s.events)
@@ -184,6 +200,16 @@ func (s *Server) recover(c *gin.Context) {
 			}
 		}
 	}()
+	c.Next()
+}
+
+// bodiless keeps a request that announces a body from holding its connection: nothing here takes one, and net/http waits
+// for what was announced before it goes on, without a limit of its own.
+func bodiless(c *gin.Context) {
+	if c.Request.ContentLength != 0 {
+		c.Header("Connection", "close")
+		_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now().Add(headerLimit)) // every net.Conn has one
+	}
 	c.Next()
 }
 

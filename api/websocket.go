@@ -1,13 +1,12 @@
 package api
 
 import (
-	"context"
 	"errors"
-	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"github.com/gorilla/websocket"
 	"github.com/olahol/melody"
 
 	"github.com/reelay/reelay/auth"
@@ -20,6 +19,11 @@ const (
 	pongLimit = 60 * time.Second
 	// writeLimit is how long one frame may take to be written. A client that does not read for so long is cut off.
 	writeLimit = 10 * time.Second
+	// slowAfter is how long one frame may take for the client to be thought of as one that reads. If it takes longer, and
+	// is written after all, the client is told to come back with its cursor.
+	slowAfter = 5 * time.Second
+	// pongWithin is how long the answer to a ping may wait for the socket.
+	pongWithin = time.Second
 	// frameMost is the largest frame a client may send: a token of 8 KiB in an auth frame, and some.
 	frameMost = 12 << 10
 	// connectionKey is where a melody session keeps its connection.
@@ -34,26 +38,34 @@ func newMelody() *melody.Melody {
 	m.Config.MaxMessageSize = frameMost
 	m.Config.MessageBufferSize = inFlightMost
 	m.Upgrader.Subprotocols = []string{subprotocol}
-	m.Upgrader.ReadBufferSize, m.Upgrader.WriteBufferSize = 1024, 1024
+	// A frame larger than the buffer for writing takes a second system call. It is used while writing only.
+	m.Upgrader.ReadBufferSize, m.Upgrader.WriteBufferSize, m.Upgrader.WriteBufferPool = 1024, 4096, new(sync.Pool)
 	// Compression stays off: its window costs each connection more memory than everything else together.
 	m.Upgrader.EnableCompression = false
 	m.HandleConnect(func(s *melody.Session) { connectionOf(s).connected(s) })
 	m.HandleMessage(func(s *melody.Session, message []byte) { connectionOf(s).receive(message) })
 	m.HandleMessageBinary(func(s *melody.Session, _ []byte) { connectionOf(s).close(errBinary) })
 	m.HandleSentMessage(func(s *melody.Session, _ []byte) { connectionOf(s).sent() })
+	m.HandlePong(func(s *melody.Session) { connectionOf(s).admit() })
 	m.HandleDisconnect(func(s *melody.Session) { connectionOf(s).disconnected() })
 	m.HandleError(func(s *melody.Session, err error) { connectionOf(s).failed(err) })
 	return m
 }
 
-func connectionOf(s *melody.Session) *connection { return s.MustGet(connectionKey).(*connection) }
+func connectionOf(s *melody.Session) *connection {
+	return s.MustGet(connectionKey).(*connection) //nolint:errcheck // upgrade alone puts something there
+}
 
 // events answers GET /events.
 func (s *Server) events(c *gin.Context) {
 	r := c.Request
 	if r.ContentLength != 0 {
-		errBody.write(c)
+		errBody.write(c) // see bodiless
 		return
+	}
+	if lines := r.Header.Values("Sec-WebSocket-Protocol"); len(lines) > 1 {
+		// RFC 6455 allows it, and the library looks at the first line alone.
+		r.Header.Set("Sec-WebSocket-Protocol", strings.Join(lines, ", "))
 	}
 	if bad := checkHandshake(r); bad != nil {
 		bad.write(c)
@@ -64,7 +76,7 @@ func (s *Server) events(c *gin.Context) {
 		errOrigin.write(c)
 		return
 	}
-	q, err := parseQuery(r.URL.Query())
+	q, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		s.deny(c, err)
 		return
@@ -72,7 +84,7 @@ func (s *Server) events(c *gin.Context) {
 	conn := newConnection(s, q)
 	token, _, err := auth.BearerFromHeader(r.Header)
 	switch {
-	case errors.Is(err, auth.ErrNoToken): // it may come in a frame
+	case errors.Is(err, auth.ErrNoToken) && (isBrowser(r) || offersSubprotocol(r)): // it may come in a frame
 	case err != nil:
 		s.deny(c, err)
 		return
@@ -83,6 +95,7 @@ func (s *Server) events(c *gin.Context) {
 			return
 		}
 		if err := conn.open(r.Context(), principal); err != nil {
+			conn.disconnected()
 			s.deny(c, conn.refusal(err))
 			return
 		}
@@ -120,25 +133,10 @@ func (s *Server) upgrade(c *gin.Context, conn *connection) {
 	defer s.unregister(conn)
 	s.metrics.connections.Inc()
 	defer s.metrics.connections.Dec()
-	err := s.melody.HandleRequestWithKeys(c.Writer, c.Request, map[string]any{connectionKey: conn})
+	err := s.melody.HandleRequestWithKeys(hijacker{c.Writer, conn.wire}, c.Request, map[string]any{connectionKey: conn})
 	if err != nil {
 		conn.disconnected()
 		s.log.Debug("no upgrade", "err", err)
 	}
 	c.Abort()
-}
-
-// failed is told by melody why a socket ends.
-func (c *connection) failed(err error) {
-	var closed *websocket.CloseError
-	if errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed) || errors.As(err, &closed) {
-		return
-	}
-	if errors.Is(err, melody.ErrMessageBufferFull) {
-		// Never seen: no more frames are in flight than the buffer holds. One would be lost, so the cursor has to bring it back.
-		c.log.Error("a frame was dropped, closing the connection", "err", err)
-		c.server.tasks.Go(func() { c.close(errInternal) }) // c.mu is held by whoever writes
-		return
-	}
-	c.log.Debug("connection lost", "err", err)
 }

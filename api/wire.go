@@ -1,0 +1,158 @@
+package api
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	// messageLimit is how long a client may take for one message, from its first byte to its last.
+	messageLimit = 5 * time.Second
+	// sendBuffer is what the kernel keeps for a client that does not read. Left alone it grows to megabytes, and hides
+	// for as long that nobody reads.
+	sendBuffer = 32 << 10
+	// writePart is how much of a large frame has to be taken within writeLimit.
+	writePart = 32 << 10
+)
+
+// hijacker hands the connection over to the WebSocket library as a wire.
+type hijacker struct {
+	http.ResponseWriter
+	wire *wire
+}
+
+// Hijack implements http.Hijacker.
+func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	if tcp, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
+		_ = tcp.SetWriteBuffer(sendBuffer) // without it all works, and a stalled client costs more
+	}
+	h.wire.Conn = conn
+	return h.wire, buffered, nil
+}
+
+// wire is the connection under a WebSocket. It changes nothing that passes, and looks at the frames of the client for
+// what the libraries above do not tell: that a message was begun and is not brought to its end, which would hold the
+// connection for ever, since every pong in between extends the deadline of reading.
+type wire struct {
+	net.Conn
+	late func() // called when a message takes longer than messageLimit
+
+	// All below is used by the reading goroutine alone.
+	header  [14]byte // of the frame that is arriving: 2 bytes, up to 8 of length, 4 of mask
+	have    int      // bytes of header
+	payload uint64   // bytes of the frame that are still to come
+	message bool     // a message of several frames has begun
+	timer   *time.Timer
+	closed  bool // a close frame has come
+	stub    bool // it had one byte, half a code: the library takes that for none
+}
+
+// Read implements net.Conn.
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	w.watch(p[:n])
+	return n, err
+}
+
+// Write implements net.Conn. The deadline set holds for the first part, and each further one has its own: who takes the
+// largest frame slowly is slow and has to get it some day, and who takes nothing of it is gone. No ping can be sent
+// meanwhile, so that taking the frame counts as a pong.
+func (w *wire) Write(p []byte) (n int, err error) {
+	for {
+		part := p[:min(len(p), writePart)]
+		written, err := w.Conn.Write(part)
+		n += written
+		if p = p[len(part):]; err != nil || len(p) == 0 {
+			return n, err
+		}
+		now := time.Now()
+		if err := errors.Join(w.SetWriteDeadline(now.Add(writeLimit)), w.SetReadDeadline(now.Add(pongLimit))); err != nil {
+			return n, err
+		}
+	}
+}
+
+// watch follows the frames in what has arrived, and keeps the timer running while a message is incomplete. Frames that
+// break the protocol need no care: the library ends the connection.
+func (w *wire) watch(p []byte) {
+	for len(p) > 0 {
+		if w.payload > 0 {
+			some := min(w.payload, uint64(len(p)))
+			p = p[some:]
+			if w.payload -= some; w.payload == 0 {
+				w.frameEnds()
+			}
+			continue
+		}
+		w.header[w.have] = p[0]
+		p = p[1:]
+		if w.have++; w.have == headerSize(w.header[:w.have]) {
+			w.frameBegins()
+		}
+	}
+	if (w.message || w.have > 0) && w.timer == nil {
+		w.timer = time.AfterFunc(messageLimit, w.late)
+	}
+}
+
+// headerSize returns the size of a frame's header that begins so; what it cannot tell yet, it leaves out.
+func headerSize(header []byte) int {
+	size := 2
+	if len(header) < size {
+		return size
+	}
+	switch header[1] & 0x7f {
+	case 126:
+		size += 2
+	case 127:
+		size += 8
+	}
+	if header[1]&0x80 != 0 {
+		size += 4
+	}
+	return size
+}
+
+func (w *wire) frameBegins() {
+	const opClose, firstControl = 0x8, 0x8
+	switch length := w.header[1] & 0x7f; length {
+	case 126:
+		w.payload = uint64(binary.BigEndian.Uint16(w.header[2:]))
+	case 127:
+		w.payload = binary.BigEndian.Uint64(w.header[2:])
+	default:
+		w.payload = uint64(length)
+	}
+	op, final := w.header[0]&0x0f, w.header[0]&0x80 != 0
+	if op < firstControl {
+		w.message = !final
+	}
+	if op == opClose && !w.closed {
+		w.closed, w.stub = true, w.payload == 1
+	}
+	if w.payload == 0 {
+		w.frameEnds()
+	}
+}
+
+func (w *wire) frameEnds() {
+	w.have = 0
+	if !w.message { // a control frame may stand amid a message: it does not count
+		w.stop()
+	}
+}
+
+func (w *wire) stop() {
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
+}
