@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/reelay/reelay/auth"
 )
 
@@ -83,7 +84,7 @@ func FuzzBearerFromHeader(f *testing.F) {
 			t.Fatalf("got %q, which is not one word", token)
 		}
 		var entries []string
-		for _, entry := range strings.Split(protocol+","+protocol2, ",") {
+		for entry := range strings.SplitSeq(protocol+","+protocol2, ",") {
 			if entry = strings.Trim(entry, " \t"); strings.HasPrefix(entry, auth.BearerSubprotocol) {
 				entries = append(entries, entry)
 			}

@@ -44,7 +44,7 @@ UPDATE videos SET processing_status = CASE processing_status WHEN 'ready' THEN '
 `), 0o600); err != nil {
 		return err
 	}
-	defer os.Remove(script)
+	defer func() { _ = os.Remove(script) }()
 	table := tabwriter.NewWriter(o.out, 0, 0, 3, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(table, "clients\tno trigger/s\toutbox row alone\tplain pg_notify\tReelay\tReelay / outbox row\t")
 	for _, clients := range []int{1, 8, 32, 64} {
@@ -71,6 +71,7 @@ func (s *stack) rate(ctx context.Context, o options, setup, teardown, script str
 	if _, err := s.db.ExecContext(ctx, setup+";CHECKPOINT"); err != nil {
 		return 0, err
 	}
+	//nolint:gosec // G204: the program is that of the Postgres we started
 	command := exec.CommandContext(ctx, s.postgres.Bin("pgbench"), "-n", "-M", "prepared", "-f", script, "-j", "2",
 		"-c", strconv.Itoa(clients), "-T", strconv.Itoa(max(1, int(o.seconds.Seconds()))), s.url())
 	output, err := command.CombinedOutput()
