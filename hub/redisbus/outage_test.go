@@ -211,13 +211,14 @@ func TestBus_OutputBufferOverflows(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
 	client := admin(t, server.URL())
-	if err := client.ConfigSet(t.Context(), "client-output-buffer-limit", "pubsub 1mb 0 0").Err(); err != nil {
+	if err := client.ConfigSet(t.Context(), "client-output-buffer-limit", "pubsub 256kb 0 0").Err(); err != nil {
 		t.Fatal(err)
 	}
 	blocked := make(chan struct{})
 	release := sync.OnceFunc(func() { close(blocked) })
 	leader := lead(t, server.URL())
-	replica := start(t, server.URL(), func(_ *redisbus.Config, r *recorder) {
+	// Over the unix socket, since the kernel buffers megabytes of a TCP connection.
+	replica := start(t, server.SocketURL(), func(_ *redisbus.Config, r *recorder) {
 		r.block = func(*hub.Event) { <-blocked }
 	})
 	t.Cleanup(release) // runs before the replica is stopped, which waits for Deliver
@@ -234,7 +235,7 @@ func TestBus_OutputBufferOverflows(t *testing.T) {
 	if n := listeners(); n != 2 {
 		t.Fatalf("%d listen at Redis, want the replica and the leader's own", n)
 	}
-	big := []byte(`{"x":"` + strings.Repeat("x", 256<<10) + `"}`)
+	big := []byte(`{"x":"` + strings.Repeat("x", 64<<10) + `"}`)
 	eventually(t, "the replica is cut off", func() bool {
 		_, _ = leader.publishWith(func(e *hub.Event) { e.Data = big }, "alice")
 		return listeners() < 2

@@ -20,7 +20,7 @@ const (
 	greeting = 900 * time.Millisecond
 	// arrivalsAhead is how far reading may be ahead of delivering. When it is full the reader waits, and Redis buffers;
 	// when it buffers too much it cuts us off, and that is an outage like any other.
-	arrivalsAhead = 256
+	arrivalsAhead = 64
 )
 
 var (
