@@ -66,14 +66,15 @@ CREATE TABLE reelay.owner_head (
 -- +goose StatementBegin
 CREATE FUNCTION reelay.history() RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    -- Which past this database has: another cluster, another database in it or another timeline (a failover, a restore
-    -- to a point in time) may hand out the same positions for other events.
+    -- Which past this database has: another cluster, another database in it, another table (the schema was restored from
+    -- a dump) or another timeline (a failover, a restore to a point in time) may hand out the same positions for other
+    -- events.
     SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())
-        || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
+        || '/' || 'reelay.state'::regclass::oid || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
     FROM pg_control_system();
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION reelay.history IS 'Cluster, database and timeline: what has to stay the same for a cursor to keep its meaning.';
+COMMENT ON FUNCTION reelay.history IS 'Cluster, database, table and timeline: what has to stay the same for a cursor to keep its meaning.';
 
 -- +goose StatementBegin
 CREATE FUNCTION reelay.new_log_name() RETURNS text
@@ -92,7 +93,9 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 500000::
 
 -- +goose StatementBegin
 CREATE FUNCTION reelay.extend_log() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- Attaching waits for an ANALYZE of the whole log, and the drain would wait with it: there is room, so come back later.
+SET lock_timeout = '100ms' AS $$
 DECLARE
     width constant bigint := reelay.partition_width();
     current_partition bigint;

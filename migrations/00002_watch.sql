@@ -15,7 +15,7 @@ CREATE TABLE reelay.watched (
 CREATE FUNCTION reelay.max_data() RETURNS integer
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 1048576';
 -- +goose StatementEnd
-COMMENT ON FUNCTION reelay.max_data IS 'Bytes of data one event may carry.';
+COMMENT ON FUNCTION reelay.max_data IS 'Bytes of data one event may carry, as text. (Its size inside Postgres says little: a column is compressed.)';
 
 -- An owner that no token can name gets no events, instead of an error in the writer's transaction: NULL, the empty
 -- text, and what is longer than 256 bytes, which no index of the log could hold safely either.
@@ -38,8 +38,8 @@ BEGIN
     ELSIF type IS NULL OR octet_length(type) > 128 OR type !~ '^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$' OR type LIKE 'reelay.%' THEN
         RAISE EXCEPTION 'reelay.emit: % is not an event type', coalesce(quote_literal(type), 'NULL') USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Write it like ''video.progress'': lower case, at least one dot, and not beginning with ''reelay.''.';
-    ELSIF pg_column_size(data) > max_data() THEN
-        RAISE EXCEPTION 'reelay.emit: data has % bytes, more than the % an event may carry', pg_column_size(data), max_data()
+    ELSIF octet_length(data::text) > max_data() THEN
+        RAISE EXCEPTION 'reelay.emit: data has % bytes, more than the % an event may carry', octet_length(data::text), max_data()
             USING ERRCODE = 'program_limit_exceeded', HINT = 'Send a reference, and let the client fetch the rest.';
     END IF;
     -- The leader tells by transaction ids which ids of the outbox can still appear: have the one before drawing the other.
@@ -61,15 +61,22 @@ DECLARE
     col name;
     type text;
 BEGIN
-    IF (SELECT c.relkind NOT IN ('r', 'p') OR c.relnamespace = 'reelay'::regnamespace FROM pg_class c WHERE c.oid = target) THEN
+    IF (SELECT c.relkind NOT IN ('r', 'p') OR c.relpersistence = 't' OR c.relnamespace = 'reelay'::regnamespace FROM pg_class c WHERE c.oid = target) THEN
         RAISE EXCEPTION 'reelay.watch: % is no table that can be watched', target USING ERRCODE = 'wrong_object_type',
-            HINT = 'Watch an ordinary or a partitioned table, not a view or a foreign table, and none in the schema reelay (where a role named reelay makes its tables by default).';
+            HINT = 'Watch an ordinary or a partitioned table, not a view, a foreign or a temporary table, and none in the schema reelay (where a role named reelay makes its tables by default).';
     ELSIF NOT has_table_privilege(target, 'TRIGGER') THEN
         RAISE EXCEPTION 'reelay.watch: % may not make triggers on %', current_user, target USING ERRCODE = 'insufficient_privilege',
             HINT = format('As the owner of the table: GRANT TRIGGER ON %s TO %I.', target, current_user);
     ELSIF NOT pg_has_role(schema_owner, 'MEMBER') THEN
         RAISE EXCEPTION 'reelay.watch: % does not own the schema reelay', current_user USING ERRCODE = 'insufficient_privilege',
             HINT = format('Call it as %s, the role that ran reelay migrate.', schema_owner::regrole);
+    ELSIF (
+        SELECT c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
+            AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE'))
+        FROM pg_class c, pg_roles r WHERE c.oid = target AND r.oid = schema_owner
+    ) THEN
+        RAISE EXCEPTION 'reelay.watch: % has row level security, which hides rows from %', target, schema_owner::regrole USING ERRCODE = 'insufficient_privilege',
+            HINT = format('Snapshots are read with its rights, and must see the rows of all users: ALTER ROLE %s BYPASSRLS.', schema_owner::regrole);
     ELSIF coalesce(cardinality(columns), 0) = 0 THEN
         RAISE EXCEPTION 'reelay.watch: no columns to watch' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Name at least one, such as columns => ''{processing_status}''.';
@@ -128,7 +135,8 @@ DECLARE
     n integer;
 BEGIN
     FOR n IN DELETE FROM reelay.watched w WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = w.relation) RETURNING w.id LOOP
-        EXECUTE format('DROP FUNCTION reelay.capture_%s(), reelay.truncated_%s(), reelay.snapshot_%s(text, text[], integer)', n, n, n);
+        -- CASCADE: a table that was dropped and restored from a dump has its triggers back, and is another one.
+        EXECUTE format('DROP FUNCTION reelay.capture_%s(), reelay.truncated_%s(), reelay.snapshot_%s(text, text[], integer) CASCADE', n, n, n);
     END LOOP;
 END$$;
 -- +goose StatementEnd
@@ -147,12 +155,16 @@ CREATE FUNCTION reelay.watch(
 LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 DECLARE
-    target constant pg_catalog.regclass := pg_catalog.to_regclass(relation);
+    target pg_catalog.regclass;
     n integer;
 BEGIN
+    BEGIN
+        target := pg_catalog.to_regclass(relation);
+    EXCEPTION WHEN invalid_name OR syntax_error THEN NULL; -- no table has such a name
+    END;
     IF target IS NULL THEN
         RAISE EXCEPTION 'reelay.watch: there is no table %', coalesce(relation, 'NULL') USING ERRCODE = 'undefined_table',
-            HINT = 'Name the schema too (app.videos), and check that you are connected to the right database.';
+            HINT = 'Name the schema too (app.videos), put a name with capitals or blanks into double quotes, and check that you are connected to the right database.';
     END IF;
     payload := coalesce(payload, columns);
     PERFORM reelay.check_watch(target, key, owner, columns, payload, prefix);
@@ -168,51 +180,75 @@ END$$;
 COMMENT ON FUNCTION reelay.watch IS 'Attaches Reelay to a table, or changes how it is attached. Every later change of a watched column reaches the sockets of the row''s owner.';
 
 -- +goose StatementBegin
+CREATE FUNCTION reelay.same_text(relation regclass, col name) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    -- An expression that is true when a column has the same text in OLD and NEW. Its own equality may see less: that of
+    -- numeric takes 1.0 for 1.00, that of a collation without regard to case alice for Alice. For these types it does not.
+    SELECT format('OLD.%1$I%2$s IS NOT DISTINCT FROM NEW.%1$I%2$s', a.attname,
+        CASE WHEN a.atttypid IN ('uuid'::regtype, 'bigint'::regtype, 'integer'::regtype) THEN '' ELSE '::text COLLATE "C"' END)
+    FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = col;
+$$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 CREATE FUNCTION reelay.generate(watched integer) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     w reelay.watched;
     schema_owner constant text := (SELECT n.nspowner::regrole::text FROM pg_namespace n WHERE n.nspname = 'reelay');
-    -- Pieces of code, each an expression over the row variable that replaces ROW.
+    relation text;
+    -- Pieces of code, each an expression over a row variable, for which the mark stands. No name of a column contains it.
+    mark constant text := chr(1);
     key_text text;
     owner_text text;
     row_data text;
     previous text;
     same_row text;
+    same_owner text;
     changed text;
     newest text;
     owner_type text;
     owner_is_text boolean;
+    may_fail boolean;
+    code text;
 BEGIN
     SELECT * INTO STRICT w FROM reelay.watched x WHERE x.id = watched;
-    key_text := format('ROW.%I::text', w.key);
-    owner_text := format('ROW.%I::text', w.owner);
-    SELECT format('jsonb_build_object(%s)', string_agg(format('%L, ROW.%I', c, c), ', ' ORDER BY i)) INTO row_data
+    relation := reelay.full_name(w.relation);
+    key_text := format('%s.%I::text', mark, w.key);
+    owner_text := format('%s.%I::text', mark, w.owner);
+    SELECT format('jsonb_build_object(%s)', string_agg(format('%L, %s.%I', c, mark, c), ', ' ORDER BY i)) INTO row_data
     FROM unnest(w.payload) WITH ORDINALITY p(c, i);
     -- Old values of the watched columns that really changed.
     SELECT string_agg(format('CASE WHEN OLD.%I IS DISTINCT FROM NEW.%I THEN jsonb_build_object(%L, OLD.%I) ELSE ''{}'' END', c, c, c, c), ' || ' ORDER BY i),
            string_agg(format('OLD.%I IS DISTINCT FROM NEW.%I', c, c), ' OR ' ORDER BY i)
     INTO previous, changed FROM unnest(w.columns) WITH ORDINALITY p(c, i);
-    same_row := format('OLD.%I IS NOT DISTINCT FROM NEW.%I', w.key, w.key);
+    same_row := reelay.same_text(w.relation, w.key);
+    same_owner := reelay.same_text(w.relation, w.owner);
+    -- A value of type json may be none that jsonb can hold, and a type of the application's own may have a cast that fails.
+    SELECT bool_or(e.oid = 'json'::regtype OR NOT (e.typtype = 'e' OR e.typtype IN ('b', 'r', 'm') AND e.typnamespace = 'pg_catalog'::regnamespace))
+    INTO may_fail FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    JOIN pg_type e ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typtype = 'b' THEN t.typelem ELSE t.oid END
+    WHERE a.attrelid = w.relation AND a.attname = ANY (w.payload || w.columns);
 
-    EXECUTE format($capture$
-CREATE OR REPLACE FUNCTION reelay.capture_%1$s() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reelay, pg_temp AS $body$
+    code := format($capture$
 -- Generated by reelay.watch for %2$s. It runs under the row's lock, so for one row the ids of the outbox follow commit order.
 DECLARE
     data jsonb; -- NULL where the new row has nobody to tell
+    updated constant boolean := TG_OP = 'UPDATE' AND %8$s AND %6$s;
     written boolean := false;
 BEGIN
     IF TG_OP <> 'DELETE' AND is_owner(%3$s) AND %4$s IS NOT NULL THEN
-        data := %5$s;
-        IF TG_OP = 'UPDATE' AND OLD.%8$I IS NOT DISTINCT FROM NEW.%8$I AND %6$s THEN
-            data := data || jsonb_build_object('previous', %7$s);
-        END IF;
-        IF pg_column_size(data) > max_data() THEN
-            data := '{"truncated": true}';
-        END IF;
+        BEGIN
+            data := %5$s;
+            IF updated THEN
+                data := data || jsonb_build_object('previous', %7$s);
+            END IF;
+            IF octet_length(data::text) > max_data() THEN
+                data := '{"truncated": true}';
+            END IF;
+        %12$s END;
     END IF;
-    IF TG_OP = 'UPDATE' AND OLD.%8$I IS NOT DISTINCT FROM NEW.%8$I AND %6$s THEN
+    IF updated THEN
         IF data IS NOT NULL THEN
             INSERT INTO outbox (owner, subject, type, data)
             VALUES (%3$s, %4$s, '%9$s.updated', data);
@@ -235,29 +271,35 @@ BEGIN
         PERFORM pg_notify('reelay', '');
     END IF;
     RETURN NULL;
-END$body$ $capture$, w.id, w.relation,
-        replace(owner_text, 'ROW.', 'NEW.'), replace(key_text, 'ROW.', 'NEW.'), replace(row_data, 'ROW.', 'NEW.'),
-        same_row, previous, w.owner, w.prefix,
-        replace(owner_text, 'ROW.', 'OLD.'), replace(key_text, 'ROW.', 'OLD.'));
+END$capture$, w.id, to_json(relation),
+        replace(owner_text, mark, 'NEW'), replace(key_text, mark, 'NEW'), replace(row_data, mark, 'NEW'),
+        same_row, previous, same_owner, w.prefix,
+        replace(owner_text, mark, 'OLD'), replace(key_text, mark, 'OLD'),
+        -- Only where it is needed, for it costs the writer a subtransaction.
+        CASE WHEN may_fail THEN 'EXCEPTION WHEN OTHERS THEN data := ''{"truncated": true}'';' || chr(10) ELSE '' END);
+    EXECUTE format('CREATE OR REPLACE FUNCTION reelay.capture_%s() RETURNS trigger
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reelay, pg_temp AS %L', w.id, code);
 
-    EXECUTE format($truncated$
-CREATE OR REPLACE FUNCTION reelay.truncated_%1$s() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reelay, pg_temp SET row_security = off AS $body$
--- Generated by reelay.watch. TRUNCATE shows no rows to a trigger after it, so each row is reported before it.
+    code := format($truncated$
+-- Generated by reelay.watch for %1$s. TRUNCATE shows no rows to a trigger after it, so each row is reported before it.
 BEGIN
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
-        RAISE EXCEPTION 'TRUNCATE of %2$s, which Reelay watches, in a %% transaction', current_setting('transaction_isolation')
+        RAISE EXCEPTION 'TRUNCATE of %%, which Reelay watches, in a %% transaction', TG_RELID::regclass, current_setting('transaction_isolation')
             USING ERRCODE = 'feature_not_supported',
             HINT = 'It could miss rows newer than its snapshot. Use DELETE or READ COMMITTED, or call reelay.unwatch first.';
     END IF;
     PERFORM pg_current_xact_id(); -- as in reelay.emit; the row triggers' transactions have one already
-    INSERT INTO outbox (owner, subject, type)
-    SELECT %3$s, %4$s, '%5$s.deleted' FROM %2$s AS t WHERE is_owner(%3$s) AND %4$s IS NOT NULL;
+    -- By the table's own number: under the name that it had may stand a view by now, whose functions would run as us.
+    EXECUTE format(%2$L, TG_RELID::regclass);
     IF (SELECT last_value FROM awake) = 0 THEN
         PERFORM pg_notify('reelay', '');
     END IF;
     RETURN NULL;
-END$body$ $truncated$, w.id, reelay.full_name(w.relation), replace(owner_text, 'ROW.', 't.'), replace(key_text, 'ROW.', 't.'), w.prefix);
+END$truncated$, to_json(relation),
+        replace(format('INSERT INTO outbox (owner, subject, type) SELECT %1$s, %2$s, %3$L FROM ', owner_text, key_text, w.prefix || '.deleted'), '%', '%%')
+            || '%s AS t' || replace(format(' WHERE is_owner(%s) AND %s IS NOT NULL', owner_text, key_text), '%', '%%'));
+    EXECUTE format('CREATE OR REPLACE FUNCTION reelay.truncated_%s() RETURNS trigger
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, reelay, pg_temp SET row_security = off AS %L', w.id, replace(code, mark, 't'));
 
     -- Newest first, by the first of these columns that the table has.
     SELECT format('t.%I', a.attname) INTO newest FROM pg_attribute a
@@ -265,24 +307,36 @@ END$body$ $truncated$, w.id, reelay.full_name(w.relation), replace(owner_text, '
         AND a.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype)
         AND has_column_privilege((SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'reelay'), w.relation, a.attnum, 'SELECT')
     ORDER BY array_position('{updated_at,created_at,inserted_at}'::name[], a.attname) LIMIT 1;
-    SELECT format_type(a.atttypid, -1), t.typcategory = 'S' INTO owner_type, owner_is_text
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = w.relation AND a.attname = w.owner;
-    EXECUTE format($snapshot$
-CREATE OR REPLACE FUNCTION reelay.snapshot_%1$s(owner text, keys text[], most integer)
-RETURNS TABLE (key text, data jsonb, changed timestamptz)
--- STABLE: it reads with the snapshot of the statement that calls it, and so at the same moment as the log's position.
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $body$
+    -- A domain's own type: what the domain's checks refuse is an owner without rows, not an error.
+    WITH RECURSIVE base AS (
+        SELECT t.oid, t.typtype, t.typbasetype, t.typcategory FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid = w.relation AND a.attname = w.owner
+        UNION ALL
+        SELECT t.oid, t.typtype, t.typbasetype, t.typcategory FROM base b JOIN pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd'
+    )
+    SELECT format_type(b.oid, -1), b.typcategory = 'S' INTO owner_type, owner_is_text FROM base b WHERE b.typtype <> 'd';
+    code := format($snapshot$
 BEGIN
-    RETURN QUERY SELECT %3$s, %4$s, (%5$s)::timestamptz FROM %2$s AS t
-    -- By the column's own type, for its index, and as text, for it is the text that names the owner.
-    WHERE t.%6$I = $1::%7$s AND %8$s = $1 AND ($2 IS NULL OR %3$s = ANY ($2)) AND %3$s IS NOT NULL
-    ORDER BY %5$s DESC NULLS LAST, t.%9$I DESC LIMIT $3;
+    IF to_regclass(%1$L) IS DISTINCT FROM (SELECT w.relation FROM reelay.watched w WHERE w.id = %9$s) THEN
+        RAISE EXCEPTION '%%, which Reelay watches, has another name now', %1$L USING ERRCODE = 'undefined_table',
+            HINT = 'Call reelay.watch again, with the new name.';
+    END IF;
+    RETURN QUERY SELECT %2$s, %3$s, (%4$s)::timestamptz FROM %1$s AS t
+    -- By the column's own type, for its index, and by the bytes of its text, for they name the owner.
+    WHERE t.%5$I = $1::%6$s AND %7$s COLLATE "C" = $1 AND ($2 IS NULL OR %2$s = ANY ($2)) AND %2$s IS NOT NULL
+    ORDER BY %4$s DESC NULLS LAST, t.%8$I DESC LIMIT $3;
 %10$s
-END$body$ $snapshot$, w.id, reelay.full_name(w.relation), replace(key_text, 'ROW.', 't.'), replace(row_data, 'ROW.', 't.'),
-        coalesce(newest, 'NULL::timestamptz'), w.owner, owner_type,
-        replace(owner_text, 'ROW.', 't.'), w.key,
+END$snapshot$, relation, replace(key_text, mark, 't'), replace(row_data, mark, 't'),
+        coalesce(newest, 'NULL::timestamptz'), w.owner, owner_type, replace(owner_text, mark, 't'), w.key, w.id,
         CASE WHEN owner_is_text THEN '' ELSE
             'EXCEPTION WHEN data_exception THEN RETURN; -- no row can have an owner that is no value of the column''s type' END);
+    -- STABLE: it reads with the snapshot of the statement that calls it, and so at the same moment as the log's position.
+    EXECUTE format('CREATE OR REPLACE FUNCTION reelay.snapshot_%s(owner text, keys text[], most integer)
+        RETURNS TABLE (key text, data jsonb, changed timestamptz)
+        LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off %s AS %L', w.id,
+        -- Closes the moment between looking at the name and using it, on servers that can.
+        CASE WHEN current_setting('restrict_nonsystem_relation_kind', true) IS NOT NULL THEN 'SET restrict_nonsystem_relation_kind = ''view''' ELSE '' END,
+        code);
 
     EXECUTE format('ALTER FUNCTION reelay.capture_%s() OWNER TO %s', w.id, schema_owner);
     EXECUTE format('ALTER FUNCTION reelay.truncated_%s() OWNER TO %s', w.id, schema_owner);
@@ -290,12 +344,14 @@ END$body$ $snapshot$, w.id, reelay.full_name(w.relation), replace(key_text, 'ROW
     EXECUTE format('REVOKE ALL ON FUNCTION reelay.capture_%s(), reelay.truncated_%s(), reelay.snapshot_%s(text, text[], integer) FROM PUBLIC', w.id, w.id, w.id);
 
     -- OR REPLACE lets readers go on. No list of columns: UPDATE OF looks at the SET list, and misses what a BEFORE trigger changes.
-    EXECUTE format('CREATE OR REPLACE TRIGGER reelay_row AFTER INSERT OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION reelay.capture_%s()',
-        reelay.full_name(w.relation), w.id);
-    EXECUTE format('CREATE OR REPLACE TRIGGER reelay_update AFTER UPDATE ON %s FOR EACH ROW WHEN (%s OR OLD.%I IS DISTINCT FROM NEW.%I OR OLD.%I IS DISTINCT FROM NEW.%I) EXECUTE FUNCTION reelay.capture_%s()',
-        reelay.full_name(w.relation), changed, w.owner, w.owner, w.key, w.key, w.id);
-    EXECUTE format('CREATE OR REPLACE TRIGGER reelay_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION reelay.truncated_%s()',
-        reelay.full_name(w.relation), w.id);
+    -- Their names make them the first of a table's: a trigger before ours that changes the row again would have its
+    -- change captured before the one that it reacts to.
+    EXECUTE format('CREATE OR REPLACE TRIGGER "00_reelay_row" AFTER INSERT OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION reelay.capture_%s()',
+        relation, w.id);
+    EXECUTE format('CREATE OR REPLACE TRIGGER "00_reelay_update" AFTER UPDATE ON %s FOR EACH ROW WHEN (%s OR NOT (%s AND %s)) EXECUTE FUNCTION reelay.capture_%s()',
+        relation, changed, same_owner, same_row, w.id);
+    EXECUTE format('CREATE OR REPLACE TRIGGER "00_reelay_truncate" BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION reelay.truncated_%s()',
+        relation, w.id);
 END$$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION reelay.generate IS 'Writes the functions and triggers of one row of reelay.watched.';
@@ -309,6 +365,7 @@ $$;
 
 -- +goose StatementBegin
 CREATE FUNCTION reelay.unwatch(relation text) RETURNS void
+-- As in reelay.watch: only the table is looked for in the caller's search_path.
 LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 DECLARE
@@ -316,15 +373,15 @@ DECLARE
     n integer;
 BEGIN
     PERFORM reelay.forget_dropped();
-    DELETE FROM reelay.watched w WHERE w.relation = target RETURNING w.id INTO n;
+    DELETE FROM reelay.watched w WHERE w.relation OPERATOR(pg_catalog.=) target RETURNING w.id INTO n;
     IF n IS NULL THEN
         RAISE EXCEPTION 'reelay.unwatch: % is not watched', coalesce(relation, 'NULL') USING ERRCODE = 'undefined_object',
-            HINT = format('Watched are: %s.', coalesce((SELECT pg_catalog.string_agg(w.relation::text, ', ') FROM reelay.watched w), 'no tables'));
+            HINT = pg_catalog.format('Watched are: %s.', coalesce((SELECT pg_catalog.string_agg(w.relation::text, ', ') FROM reelay.watched w), 'no tables'));
     END IF;
-    EXECUTE format('DROP TRIGGER IF EXISTS reelay_row ON %s', reelay.full_name(target));
-    EXECUTE format('DROP TRIGGER IF EXISTS reelay_update ON %s', reelay.full_name(target));
-    EXECUTE format('DROP TRIGGER IF EXISTS reelay_truncate ON %s', reelay.full_name(target));
-    EXECUTE format('DROP FUNCTION reelay.capture_%s(), reelay.truncated_%s(), reelay.snapshot_%s(text, text[], integer)', n, n, n);
+    EXECUTE pg_catalog.format('DROP TRIGGER IF EXISTS "00_reelay_row" ON %s', reelay.full_name(target));
+    EXECUTE pg_catalog.format('DROP TRIGGER IF EXISTS "00_reelay_update" ON %s', reelay.full_name(target));
+    EXECUTE pg_catalog.format('DROP TRIGGER IF EXISTS "00_reelay_truncate" ON %s', reelay.full_name(target));
+    EXECUTE pg_catalog.format('DROP FUNCTION reelay.capture_%s(), reelay.truncated_%s(), reelay.snapshot_%s(text, text[], integer)', n, n, n);
 END$$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION reelay.unwatch IS 'Detaches Reelay from a table. Events that were committed before are still delivered.';
@@ -335,10 +392,10 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 DECLARE
     query text;
 BEGIN
-    SELECT string_agg(format('SELECT * FROM reelay.snapshot_%s($1, $2, $3)', w.id), ' UNION ALL ') INTO query
+    SELECT string_agg(format('SELECT * FROM reelay.snapshot_%s($1, $2, $3) WITH ORDINALITY AS r (key, data, changed, n)', w.id), ' UNION ALL ') INTO query
     FROM reelay.watched w WHERE EXISTS (SELECT FROM pg_class c WHERE c.oid = w.relation);
-    IF query IS NOT NULL THEN
-        RETURN QUERY EXECUTE format('SELECT s.key, s.data FROM (%s) s ORDER BY s.changed DESC NULLS LAST LIMIT $3', query)
+    IF query IS NOT NULL AND reelay.is_owner(owner) THEN -- the rows of nobody are nobody's
+        RETURN QUERY EXECUTE format('SELECT s.key, s.data FROM (%s) s ORDER BY s.changed DESC NULLS LAST, s.n LIMIT $3', query)
             USING owner, keys, most;
     END IF;
 END$$;
@@ -377,7 +434,7 @@ BEGIN
 END$$;
 -- +goose StatementEnd
 DROP FUNCTION reelay.grant_serve(name), reelay.snapshot(text, text[], integer), reelay.unwatch(text), reelay.full_name(regclass),
-    reelay.generate(integer), reelay.watch(text, name, name, name[], name[], text), reelay.forget_dropped(),
+    reelay.generate(integer), reelay.same_text(regclass, name), reelay.watch(text, name, name, name[], name[], text), reelay.forget_dropped(),
     reelay.check_watch(regclass, name, name, name[], name[], text),
     reelay.emit(text, text, text, jsonb), reelay.is_owner(text), reelay.max_data();
 DROP TABLE reelay.watched;

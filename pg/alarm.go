@@ -15,8 +15,9 @@ const (
 	pollEvery = 2 * time.Millisecond
 	// linger is how long an awake leader polls in vain before it goes to sleep.
 	linger = 100 * time.Millisecond
-	// busyWakes within busyWindow make a leader stay awake: from 200 wake-ups a second polling costs writers less.
-	busyWakes  = 20
+	// busyEvents within busyWindow make a leader stay awake: from 200 a second polling costs writers less. Events are
+	// counted and not wake-ups, since a leader that is slow to look has many events for each.
+	busyEvents = 20
 	busyWindow = 100 * time.Millisecond
 	// settleMost is the longest pause between two looks while an old transaction may still commit without a NOTIFY.
 	settleMost = 100 * time.Millisecond
@@ -45,7 +46,7 @@ type alarm struct {
 	backoff  time.Duration
 
 	lastEvent time.Time
-	wakes     int // in the window that began at windowAt
+	events    int // in the window that began at windowAt
 	windowAt  time.Time
 }
 
@@ -85,6 +86,11 @@ func (a *alarm) wait(ctx context.Context, drained int, deadline time.Time) error
 	if drained > 0 {
 		a.lastEvent = now
 		a.backoff = pollEvery
+		if a.mode == WakeAuto && !a.awake {
+			if err := a.count(ctx, drained); err != nil {
+				return err
+			}
+		}
 	}
 	switch {
 	case a.mode == WakePoll:
@@ -101,44 +107,46 @@ func (a *alarm) wait(ctx context.Context, drained int, deadline time.Time) error
 			deadline = until
 		}
 	}
-	woken, err := a.sleep(ctx, deadline)
-	if err != nil || !woken || a.mode == WakeNotify {
-		return err
-	}
-	return a.count(ctx)
+	return a.sleep(ctx, deadline)
 }
 
-// sleep waits for a NOTIFY until deadline.
-func (a *alarm) sleep(ctx context.Context, deadline time.Time) (woken bool, err error) {
+// sleep waits for a NOTIFY until deadline. It takes all that have come: what they tell of is committed, so one look
+// finds it. One look for each would fall behind writers that are quicker, and go on long after them.
+func (a *alarm) sleep(ctx context.Context, deadline time.Time) error {
 	sleeping, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	_, err = a.conn.WaitForNotification(sleeping)
+	_, err := a.conn.WaitForNotification(sleeping)
+	for cancel(); err == nil; {
+		if _, none := a.conn.WaitForNotification(sleeping); none != nil { // does not wait any more
+			break
+		}
+	}
 	var timeout net.Error
 	switch {
 	case err == nil:
-		return true, nil
+		return nil
 	case ctx.Err() != nil:
-		return false, ctx.Err()
+		return ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded) || (errors.As(err, &timeout) && timeout.Timeout()):
 		if a.conn.IsClosed() {
-			return false, fmt.Errorf("wait for a notification: %w", err)
+			return fmt.Errorf("wait for a notification: %w", err)
 		}
-		return false, nil
+		return nil
 	default:
-		return false, fmt.Errorf("wait for a notification: %w", err)
+		return fmt.Errorf("wait for a notification: %w", err)
 	}
 }
 
-// count counts a wake-up, and stays awake where they come often.
-func (a *alarm) count(ctx context.Context) error {
+// count counts events, and stays awake where they come often.
+func (a *alarm) count(ctx context.Context, drained int) error {
 	now := time.Now()
 	if now.Sub(a.windowAt) > busyWindow {
-		a.windowAt, a.wakes = now, 0
+		a.windowAt, a.events = now, 0
 	}
-	if a.wakes++; a.wakes < busyWakes {
+	if a.events += drained; a.events < busyEvents {
 		return nil
 	}
-	a.wakes = 0
+	a.events = 0
 	a.awake, a.settling, a.settled, a.lastEvent = true, false, false, now
 	return a.setFlag(ctx, 1)
 }

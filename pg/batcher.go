@@ -75,6 +75,12 @@ func (b *batcher[Request, Answer]) answer(ctx context.Context, calls []*call[Req
 	if err == nil && len(answers) != len(calls) {
 		err = errors.New("the query answered another number of requests")
 	}
+	if half := len(calls) / 2; half > 0 && refused(err) {
+		// One of them asks for what no query can answer, and the others must not suffer for it.
+		b.answer(ctx, calls[:half])
+		b.answer(ctx, calls[half:])
+		return
+	}
 	for i, c := range calls {
 		if c.err = err; err == nil {
 			c.answer = answers[i]

@@ -30,6 +30,9 @@ SET idle_session_timeout = '3s';
 SET idle_in_transaction_session_timeout = '3s';
 SET statement_timeout = '10s';
 SET lock_timeout = '2s';
+-- Whatever the database's or the role's defaults are: only this one sees what others commit meanwhile.
+SET default_transaction_isolation = 'read committed';
+SET default_transaction_read_only = off;
 SET tcp_user_timeout = '6s';
 SET tcp_keepalives_idle = 5;
 SET tcp_keepalives_interval = 2;
@@ -63,18 +66,11 @@ func (r *Relay) connect(ctx context.Context) (*pgx.Conn, error) {
 }
 
 func prepareSession(ctx context.Context, conn *pgx.Conn) error {
-	if _, err := conn.Exec(ctx, leaderSession); err != nil {
-		return fmt.Errorf("set up the session: %w", err)
-	}
-	// Only Linux servers can see a client go while a statement runs. Without it the statement's own timeout ends it.
-	_, err := conn.Exec(ctx, "SET client_connection_check_interval = '1s'")
-	var answer *pgconn.PgError
-	if err != nil && !errors.As(err, &answer) {
-		return fmt.Errorf("set up the session: %w", err)
-	}
+	// First, since behind a pooler the session belongs to others too; and in one message, which a pooler lets through.
 	var pid uint32
 	var standby bool
-	if err := conn.QueryRow(ctx, "SELECT pg_backend_pid(), pg_is_in_recovery()").Scan(&pid, &standby); err != nil {
+	err := conn.QueryRow(ctx, "SELECT pg_backend_pid(), pg_is_in_recovery()", pgx.QueryExecModeSimpleProtocol).Scan(&pid, &standby)
+	if err != nil {
 		return fmt.Errorf("look at the session: %w", err)
 	}
 	if pid != conn.PgConn().PID() {
@@ -82,6 +78,15 @@ func prepareSession(ctx context.Context, conn *pgx.Conn) error {
 	}
 	if standby {
 		return errReadOnly
+	}
+	if _, err := conn.Exec(ctx, leaderSession); err != nil {
+		return fmt.Errorf("set up the session: %w", err)
+	}
+	// Only Linux servers can see a client go while a statement runs. Without it the statement's own timeout ends it.
+	_, err = conn.Exec(ctx, "SET client_connection_check_interval = '1s'")
+	var answer *pgconn.PgError
+	if err != nil && !errors.As(err, &answer) {
+		return fmt.Errorf("set up the session: %w", err)
 	}
 	return nil
 }
@@ -114,6 +119,13 @@ func disconnect(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx) // nothing is left to be saved: the server ends the session when the socket closes
+	// After an interrupted statement it is pgx that says goodbye, in the background. With a server that is not dead
+	// this takes a moment, and it is worth it: then no goroutine is left, and the lock is free.
+	select {
+	case <-conn.PgConn().CleanupDone():
+	case <-ctx.Done():
+		_ = conn.PgConn().Conn().Close()
+	}
 }
 
 // pause waits, or returns ctx's error when it ends first.

@@ -35,6 +35,13 @@ func Transient(err error) bool {
 	return true
 }
 
+// refused reports whether the server could not answer because of what it was asked with, such as a text with a zero
+// byte: data exceptions, and values that a constraint of a type refuses.
+func refused(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && (strings.HasPrefix(answer.Code, "22") || strings.HasPrefix(answer.Code, "23"))
+}
+
 // describe puts the server's hint into the message, since that is where it says what to do.
 func describe(err error) error {
 	var answer *pgconn.PgError

@@ -25,7 +25,7 @@ type leadership struct {
 	head      hub.Position // the last position given
 	handed    hub.Position // everything up to it was handed to the bus
 	published hub.Position // what the durable mark says
-	extended  hub.Position // the head when partitions were last made
+	extended  hub.Position // the head when partitions were last looked after
 	low       lowBound
 }
 
@@ -44,9 +44,7 @@ func (l *leadership) takeOver(ctx context.Context) error {
 		return schemaError(err, "take over")
 	}
 	l.handed = l.head
-	if err := l.extend(ctx); err != nil {
-		return err
-	}
+	l.extend(ctx)
 	return l.republish(ctx)
 }
 
@@ -66,8 +64,9 @@ func (l *leadership) republish(ctx context.Context) error {
 		if len(events) == 0 { // trimmed meanwhile
 			break
 		}
+		// Not from the mark: where the first of them are trimmed, replicas must see that they missed something.
 		last := events[len(events)-1].Position
-		l.publish(ctx, from, last, events)
+		l.publish(ctx, events[0].Position-1, last, events)
 		from = last
 	}
 	l.publish(ctx, l.head, l.head, nil)
@@ -153,17 +152,16 @@ func (l *leadership) drain(ctx context.Context) ([]*hub.Event, error) {
 	l.head = events[len(events)-1].Position
 	l.low.dirty = true
 	l.metrics.numbered(events)
-	if l.head-l.extended > extendEvery {
-		return events, l.extend(ctx)
-	}
 	return events, nil
 }
 
 // publish hands a batch to the bus. What the bus refuses is in the log, and the next batch tells every replica that it
-// missed something; so there is no second try, which could only come late.
+// missed something; so there is no second try, which could only come late. A bus that hangs must not cost the lease.
 func (l *leadership) publish(ctx context.Context, from, head hub.Position, events []*hub.Event) {
 	begin := time.Now()
-	err := l.bus.Publish(ctx, hub.Batch{Log: l.name, Epoch: l.epoch, From: from, Head: head, Events: events})
+	limited, cancel := context.WithTimeout(ctx, publishLimit)
+	defer cancel()
+	err := l.bus.Publish(limited, hub.Batch{Log: l.name, Epoch: l.epoch, From: from, Head: head, Events: events})
 	l.metrics.published(len(events), time.Since(begin), err)
 	if err != nil && ctx.Err() == nil {
 		l.log.WarnContext(ctx, "batch not published, replicas read it from the log", "err", err, "events", len(events), "head", head)
@@ -193,19 +191,25 @@ func (l *leadership) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if l.head > l.extended {
+		l.extend(ctx)
+	}
 	l.publish(ctx, l.head, l.head, nil)
 	return nil
 }
 
-// extendEvery is how many positions may pass before partitions are made. Two lie ahead, of half a million each.
-const extendEvery = 100_000
-
-func (l *leadership) extend(ctx context.Context) error {
-	return l.query(ctx, "extend the log", func(ctx context.Context) error {
+// extend makes partitions ahead of need. Where that fails, because somebody analyzes the log, say, there is room for
+// a million events more, and the next beat tries again. When the room is used up, the drain fails.
+func (l *leadership) extend(ctx context.Context) {
+	err := l.query(ctx, "extend the log", func(ctx context.Context) error {
 		_, err := l.conn.Exec(ctx, "SELECT reelay.extend_log()")
-		l.extended = l.head
 		return err
 	})
+	if err == nil {
+		l.extended = l.head
+	} else if ctx.Err() == nil {
+		l.log.WarnContext(ctx, "log not extended, trying again", "err", err, "in", beatEvery)
+	}
 }
 
 // query runs do with the leader's deadline: no answer from Postgres for so long ends the term.

@@ -33,6 +33,7 @@ type Log struct {
 	pool      *pgxpool.Pool
 	metrics   *Metrics
 	reads     *batcher[readRequest, hub.Page]
+	newest    *batcher[readRequest, hub.Page]
 	snapshots *batcher[snapshotRequest, hub.Snapshot]
 }
 
@@ -54,8 +55,8 @@ func OpenLog(ctx context.Context, url string, metrics *Metrics) (*Log, error) {
 	if err != nil {
 		return nil, parseError(err)
 	}
-	// One for each query in flight, and two for heads and checks.
-	config.MaxConns = 2*lanes + 2
+	// One for each query in flight: reads, snapshots, the newest, and two for heads and checks.
+	config.MaxConns = 2*lanes + 3
 	config.ConnConfig.ConnectTimeout = queryLimit
 	config.ConnConfig.RuntimeParams["application_name"] = "reelay"
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -64,6 +65,7 @@ func OpenLog(ctx context.Context, url string, metrics *Metrics) (*Log, error) {
 	}
 	l := &Log{pool: pool, metrics: metrics}
 	l.reads = newBatcher(l.readAll)
+	l.newest = newBatcher(l.newestAll)
 	l.snapshots = newBatcher(l.snapshotAll)
 	return l, nil
 }
@@ -79,6 +81,7 @@ func (l *Log) Run(ctx context.Context) error {
 		group.Go(func() error { l.reads.work(ctx); return nil })
 		group.Go(func() error { l.snapshots.work(ctx); return nil })
 	}
+	group.Go(func() error { l.newest.work(ctx); return nil }) // its queries are dear: one at a time
 	return group.Wait()
 }
 
@@ -102,6 +105,15 @@ func (l *Log) Read(ctx context.Context, owner hub.Owner, after hub.Sequence, lim
 	return page, nil
 }
 
+// Newest implements hub.Log.
+func (l *Log) Newest(ctx context.Context, owner hub.Owner, after hub.Sequence, limit int) (hub.Page, error) {
+	page, err := l.newest.ask(ctx, readRequest{owner, after, limit})
+	if err != nil {
+		return hub.Page{}, fmt.Errorf("read the newest of the log: %w", err)
+	}
+	return page, nil
+}
+
 // Snapshot implements hub.Log.
 func (l *Log) Snapshot(ctx context.Context, owner hub.Owner, keys []string) (hub.Snapshot, error) {
 	snapshot, err := l.snapshots.ask(ctx, snapshotRequest{owner, keys})
@@ -111,8 +123,29 @@ func (l *Log) Snapshot(ctx context.Context, owner hub.Owner, keys []string) (hub
 	return snapshot, nil
 }
 
-func (l *Log) readAll(ctx context.Context, requests []readRequest) (pages []hub.Page, err error) {
-	defer func() { l.metrics.queried("read", len(requests), err) }()
+func (l *Log) readAll(ctx context.Context, requests []readRequest) ([]hub.Page, error) {
+	return l.pages(ctx, "read", requests, `
+		SELECT `+eventColumns+`, min(sequence) OVER () FROM (
+			SELECT * FROM reelay.log l
+			WHERE l.owner = asked.owner AND l.sequence > asked.after ORDER BY l.sequence LIMIT asked.most
+		) next`)
+}
+
+func (l *Log) newestAll(ctx context.Context, requests []readRequest) ([]hub.Page, error) {
+	// The second column of DISTINCT ON is the event's topic, as the hub understands it: a row's own events are one.
+	return l.pages(ctx, "newest", requests, `
+		SELECT `+eventColumns+`, first FROM (
+			SELECT DISTINCT ON (subject, CASE WHEN split_part(type, '.', 2) IN ('created', 'updated', 'deleted', 'removed', 'added') THEN '' ELSE type END)
+				*, min(sequence) OVER () AS first
+			FROM reelay.log l WHERE l.owner = asked.owner AND l.sequence > asked.after
+			ORDER BY subject, CASE WHEN split_part(type, '.', 2) IN ('created', 'updated', 'deleted', 'removed', 'added') THEN '' ELSE type END, sequence DESC
+		) newest ORDER BY sequence LIMIT asked.most`)
+}
+
+// pages answers many requests for events by one query. events selects what one of them, asked, is to get: eventColumns,
+// and the first sequence after the one asked for that is kept.
+func (l *Log) pages(ctx context.Context, kind string, requests []readRequest, events string) (pages []hub.Page, err error) {
+	defer func() { l.metrics.queried(kind, len(requests), err) }()
 	owners := make([]string, len(requests))
 	after := make([]int64, len(requests))
 	limits := make([]int32, len(requests))
@@ -124,10 +157,7 @@ func (l *Log) readAll(ctx context.Context, requests []readRequest) (pages []hub.
 		FROM unnest($1::text[], $2::bigint[], $3::int[]) WITH ORDINALITY AS asked (owner, after, most, n)
 		CROSS JOIN reelay.state s
 		LEFT JOIN reelay.owner_head h ON h.owner = asked.owner
-		LEFT JOIN LATERAL (
-			SELECT `+eventColumns+` FROM reelay.log l
-			WHERE l.owner = asked.owner AND l.sequence > asked.after ORDER BY l.sequence LIMIT asked.most
-		) e ON h.sequence > asked.after
+		LEFT JOIN LATERAL (`+events+`) AS e (`+eventColumns+`, first) ON h.sequence > asked.after
 		ORDER BY asked.n, e.sequence`, owners, after, limits)
 	if err != nil {
 		return nil, err
@@ -138,12 +168,14 @@ func (l *Log) readAll(ctx context.Context, requests []readRequest) (pages []hub.
 		var n, head int64
 		var name string
 		var event nullableEvent
-		if err := rows.Scan(append([]any{&n, &name, &head}, event.fields()...)...); err != nil {
+		var first *int64
+		if err := rows.Scan(append(append([]any{&n, &name, &head}, event.fields()...), &first)...); err != nil {
 			return nil, err
 		}
 		page := &pages[n-1]
 		page.Log, page.Head = name, hub.Sequence(head)
 		if event.position != nil {
+			page.First = hub.Sequence(*first)
 			page.Events = append(page.Events, event.event())
 		}
 	}
@@ -171,10 +203,10 @@ func (l *Log) snapshotAll(ctx context.Context, requests []snapshotRequest) (snap
 		FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (owner, keys, n)
 		CROSS JOIN reelay.state s
 		LEFT JOIN reelay.owner_head h ON h.owner = asked.owner
-		LEFT JOIN (SELECT owner, array_agg(id) AS ids FROM reelay.outbox GROUP BY owner) pending ON pending.owner = asked.owner
+		LEFT JOIN (SELECT owner, array_agg(id) AS ids FROM reelay.outbox WHERE owner = ANY ($1) GROUP BY owner) pending ON pending.owner = asked.owner
 		LEFT JOIN LATERAL reelay.snapshot(asked.owner,
-			CASE WHEN asked.keys IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(asked.keys::jsonb)) END, $3) r ON true
-		ORDER BY asked.n`, owners, keys, snapshotRows+1)
+			CASE WHEN asked.keys IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(asked.keys::jsonb)) END, $3) WITH ORDINALITY AS r (key, data, place) ON true
+		ORDER BY asked.n, r.place`, owners, keys, snapshotRows+1)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +238,7 @@ func (l *Log) snapshotAll(ctx context.Context, requests []snapshotRequest) (snap
 // Changes implements hub.Log.
 func (l *Log) Changes(ctx context.Context, after hub.Position) (hub.Heads, error) {
 	return l.heads(ctx, "changes", `
-		SELECT s.log, s.last_position, c.owner, c.sequence
+		SELECT pg_is_in_recovery(), s.log, s.last_position, c.owner, c.sequence
 		FROM reelay.state s LEFT JOIN LATERAL (
 			SELECT owner, max(sequence) AS sequence FROM reelay.log WHERE position > $1 GROUP BY owner
 		) c ON s.last_position > $1`, after)
@@ -215,7 +247,7 @@ func (l *Log) Changes(ctx context.Context, after hub.Position) (hub.Heads, error
 // Heads implements hub.Log.
 func (l *Log) Heads(ctx context.Context, owners []hub.Owner) (hub.Heads, error) {
 	return l.heads(ctx, "heads", `
-		SELECT s.log, s.last_position, h.owner, h.sequence
+		SELECT pg_is_in_recovery(), s.log, s.last_position, h.owner, h.sequence
 		FROM reelay.state s LEFT JOIN reelay.owner_head h ON h.owner = ANY ($1::text[])`, owners)
 }
 
@@ -230,10 +262,16 @@ func (l *Log) heads(ctx context.Context, kind, query string, arg any) (heads hub
 	defer rows.Close()
 	heads.Sequences = make(map[hub.Owner]hub.Sequence)
 	for rows.Next() {
+		var standby bool
 		var owner *hub.Owner
 		var sequence *hub.Sequence
-		if err := rows.Scan(&heads.Log, &heads.Position, &owner, &sequence); err != nil {
+		if err := rows.Scan(&standby, &heads.Log, &heads.Position, &owner, &sequence); err != nil {
 			return hub.Heads{}, fmt.Errorf("read %s: %w", kind, err)
+		}
+		if standby {
+			// These connections lead to what was the primary once. New ones may lead to the one that is.
+			l.pool.Reset()
+			return hub.Heads{}, fmt.Errorf("read %s: %w", kind, errReadOnly)
 		}
 		if owner != nil {
 			heads.Sequences[*owner] = *sequence

@@ -11,6 +11,7 @@ import (
 // Metrics is what a Relay and a Log tell about themselves. The zero value does not work; see NewMetrics.
 type Metrics struct {
 	leader        prometheus.Gauge
+	endings       *prometheus.CounterVec
 	events        prometheus.Counter
 	delay         prometheus.Histogram
 	publish       prometheus.Histogram
@@ -25,6 +26,9 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		leader: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "reelay_leader", Help: "1 on the replica that leads, 0 elsewhere.",
 		}),
+		endings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "reelay_leader_attempts_ended_total", Help: "Terms as leader and tries for it that ended, by what ended them.",
+		}, []string{"reason"}),
 		events: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "reelay_relay_events_total", Help: "Events that this replica, as leader, gave a position to.",
 		}),
@@ -40,7 +44,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "reelay_relay_publish_errors_total", Help: "Batches the bus refused. Replicas read them from the log.",
 		}),
 		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "reelay_log_queries_total", Help: "Queries of the log, by kind and result.",
+			Name: "reelay_log_queries_total", Help: "Queries of the log, by kind and result: ok, or what kept Postgres from answering.",
 		}, []string{"kind", "result"}),
 		batched: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "reelay_log_batch_size", Help: "Requests answered by one query of the log.",
@@ -48,7 +52,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		}),
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.leader, m.events, m.delay, m.publish, m.publishErrors, m.reads, m.batched)
+		registerer.MustRegister(m.leader, m.endings, m.events, m.delay, m.publish, m.publishErrors, m.reads, m.batched)
 	}
 	return m
 }
@@ -73,7 +77,7 @@ func (m *Metrics) published(events int, took time.Duration, err error) {
 func (m *Metrics) queried(kind string, requests int, err error) {
 	result := "ok"
 	if err != nil {
-		result = "error"
+		result = Reason(err)
 	}
 	m.reads.WithLabelValues(kind, result).Inc()
 	m.batched.Observe(float64(requests))

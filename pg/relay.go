@@ -31,6 +31,11 @@ const (
 	batchSize = 1000
 	// republishLimit bounds what a new leader publishes again. Behind that many events replicas are better served by the log.
 	republishLimit = 10 * batchSize
+	// publishLimit is how long a batch may take to be published. A bus has a shorter limit of its own; this one keeps the
+	// leader's session alive whatever a bus does.
+	publishLimit = time.Second
+	// repeatEvery is how often the log repeats why there is no standing for leader.
+	repeatEvery = time.Minute
 	// trimEvery is how often the leader looks for partitions that are past the retention.
 	trimEvery = time.Minute
 )
@@ -76,6 +81,8 @@ func NewRelay(config RelayConfig, bus publisher) *Relay {
 // Run stands for election and leads, again and again, until ctx ends; then it returns nil. It returns ErrPooler, since
 // no further try would end otherwise; everything else it tries again, for as long as it takes.
 func (r *Relay) Run(ctx context.Context) error {
+	var told string // the last reason logged, and when: four tries a second need not each say the same
+	var toldAt time.Time
 	for ctx.Err() == nil {
 		led, err := r.stand(ctx)
 		if errors.Is(err, ErrPooler) {
@@ -84,10 +91,15 @@ func (r *Relay) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if led {
-			r.log.WarnContext(ctx, "leadership lost", "err", err)
-		} else {
-			r.log.WarnContext(ctx, "cannot stand for leader", "err", err)
+		reason := Reason(err)
+		r.metrics.endings.WithLabelValues(reason).Inc()
+		switch {
+		case led:
+			r.log.WarnContext(ctx, "leadership lost", "reason", reason, "err", err)
+			told = ""
+		case reason != told || time.Since(toldAt) > repeatEvery:
+			r.log.WarnContext(ctx, "cannot stand for leader, trying on", "reason", reason, "err", err)
+			told, toldAt = reason, time.Now()
 		}
 		// All replicas lose Postgres at the same moment, and come back apart.
 		_ = pause(ctx, tryEvery/2+rand.N(tryEvery))

@@ -1,0 +1,157 @@
+package pg_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/reelay/reelay/migrations"
+	"github.com/reelay/reelay/pg"
+	"github.com/reelay/reelay/pg/pgtest"
+)
+
+func TestMigrate_AppliesEachFileOnce(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Shared(t).NewEmpty(t)
+	files, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := func() (lines []string) {
+		t.Helper()
+		all, err := pg.MigrationStatus(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range all {
+			lines = append(lines, fmt.Sprint(s.Version, " ", s.Name, " ", s.Applied))
+		}
+		return lines
+	}
+	var before, after []string
+	for i, file := range files {
+		before = append(before, fmt.Sprint(i+1, " ", file, " false"))
+		after = append(after, fmt.Sprint(i+1, " ", file, " true"))
+	}
+	same(t, "status before", states(), before)
+	if one[bool](connect(t, url), `SELECT to_regnamespace('reelay') IS NOT NULL`) {
+		t.Error("asking for the status made the schema")
+	}
+	// Several at once, as when all replicas are deployed together: one does it, and the others wait.
+	var wait sync.WaitGroup
+	applied := make([]int, 3)
+	for i := range applied {
+		wait.Go(func() {
+			n, err := pg.Migrate(t.Context(), url, discard, nil)
+			if err != nil {
+				t.Errorf("migrate: %v", err)
+			}
+			applied[i] = n
+		})
+	}
+	wait.Wait()
+	slices.Sort(applied)
+	if !slices.Equal(applied, []int{0, 0, len(files)}) {
+		t.Errorf("applied %v, want all %d by one of them", applied, len(files))
+	}
+	same(t, "status after", states(), after)
+}
+
+func TestMigrate_TellsItsProgress(t *testing.T) {
+	t.Parallel()
+	var told []string
+	n, err := pg.Migrate(t.Context(), pgtest.Shared(t).NewEmpty(t), discard, func(version int64, name string, _ time.Duration) {
+		told = append(told, fmt.Sprint(version, " ", name))
+	})
+	if err != nil || len(told) != n || n == 0 || !strings.HasPrefix(told[0], "1 00001_") {
+		t.Errorf("got %d, %v, told %v", n, err, told)
+	}
+}
+
+// The way down exists for development: it leaves nothing, with tables watched, and the way up works again.
+func TestMigrate_DownAndUpAgain(t *testing.T) {
+	t.Parallel()
+	s := open(t, watched, `INSERT INTO videos VALUES ('v1', 'alice'); CREATE TABLE clips (LIKE videos); SELECT reelay.watch('clips'); DROP TABLE clips`)
+	files, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(files)
+	for _, file := range files {
+		content, err := fs.ReadFile(migrations.FS, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, down, _ := strings.Cut(string(content), "-- +goose Down")
+		s.exec(down)
+	}
+	same(t, "left in the schema", s.lines(`
+		SELECT relname::text FROM pg_class WHERE relnamespace = 'reelay'::regnamespace AND relname NOT LIKE 'migration%'
+		UNION ALL SELECT proname::text FROM pg_proc WHERE pronamespace = 'reelay'::regnamespace`), nil)
+	same(t, "triggers", triggers(s), nil)
+	s.exec(`DROP SCHEMA reelay CASCADE; UPDATE videos SET processing_status = 'ready'`)
+	migrate(t, s.url)
+	s.exec(`SELECT reelay.watch('videos'); DELETE FROM videos`)
+	s.captures(`alice v1 video.deleted`)
+}
+
+func TestMigrate_ErrorsSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	s := connect(t, pgtest.Shared(t).NewEmpty(t))
+	role := s.role("LOGIN")
+	_, err := pg.Migrate(t.Context(), login(s.url, role), discard, nil)
+	if err == nil || !strings.Contains(err.Error(), "create schema reelay: ") || pg.Transient(err) {
+		t.Errorf("a role without rights: got %v", err)
+	}
+	l, openErr := pg.OpenLog(t.Context(), s.url, pg.NewMetrics(nil))
+	if openErr != nil {
+		t.Fatal(openErr)
+	}
+	defer l.Close()
+	if err := l.Check(t.Context()); !errors.Is(err, pg.ErrNoSchema) || pg.Transient(err) {
+		t.Errorf("check without the schema: got %v, want %v", err, pg.ErrNoSchema)
+	}
+	migrate(t, s.url)
+	if err := l.Check(t.Context()); err != nil {
+		t.Errorf("check with the schema: %v", err)
+	}
+}
+
+// A database URL holds a password, and an error about it ends up in a log.
+func TestErrors_HideTheDatabaseURL(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"postgres://user:secret@host:port/db", "postgres://user:secret@host/db?sslmode=secret", "user=u password=secret port=x", "://secret", "postgres://user:sec%ret@host/db",
+	} {
+		_, migrateErr := pg.Migrate(t.Context(), url, discard, nil)
+		_, watchErr := pg.Watch(t.Context(), url, "videos", pg.WatchOptions{})
+		_, logErr := pg.OpenLog(t.Context(), url, pg.NewMetrics(nil))
+		for _, err := range []error{migrateErr, watchErr, logErr} {
+			if err == nil || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "sec%ret") || !strings.Contains(err.Error(), "database URL") {
+				t.Errorf("%s: got %v", url, err)
+			}
+		}
+	}
+}
+
+func TestTransient(t *testing.T) {
+	t.Parallel()
+	answer := func(code string) error { return fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code}) }
+	for want, errs := range map[bool][]error{
+		true:  {errors.New("connection refused"), answer("57P03"), answer("53300"), answer("40001"), answer("08006"), answer("5"), answer("")},
+		false: {pg.ErrPooler, fmt.Errorf("x: %w", pg.ErrNoSchema), answer("28P01"), answer("3D000"), answer("42501"), answer("42P01"), answer("3F000")},
+	} {
+		for _, err := range errs {
+			if got := pg.Transient(err); got != want {
+				t.Errorf("%v: got %v, want %v", err, got, want)
+			}
+		}
+	}
+}
