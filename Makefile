@@ -71,6 +71,12 @@ $(E2E)/node_modules/.package-lock.json: $(E2E)/package-lock.json
 	cd $(E2E) && npm ci --ignore-scripts --no-audit --no-fund
 	touch $@
 
+# Its flags go into CHAOS, as in `make chaos CHAOS="--rounds 3 --seed 7"`; --help lists them.
+.PHONY: chaos
+chaos: deps build ## Break everything in turn, under load, and compare what clients received with what was committed.
+	CGO_ENABLED=0 $(GO) build $(TAGS) -o bin/ ./cmd/chaos
+	@exec bin/chaos $(CHAOS)
+
 .PHONY: test-postgres
 test-postgres: ## Run the tests of pg/ against each version of PostgreSQL that we support.
 	@set -e; for version in $(POSTGRES_VERSIONS); do \

@@ -1,83 +1,97 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
-	"syscall"
+	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/reelay/reelay/auth"
 	"github.com/reelay/reelay/deploy/local"
 )
 
-// stack is the whole system: real servers, and replicas as processes of their own.
+// tokenSecret signs the clients' tokens.
+const tokenSecret = "chaos-is-a-ladder-and-this-is-no-secret"
+
+// stackConfig says what to start.
+type stackConfig struct {
+	binary   string // the gateway's
+	replicas int
+	// width is how many positions a partition of the log holds; 0 leaves it as it is.
+	width int
+	log   io.Writer
+}
+
+// server is a Postgres that can be stopped and started: the first one, or a standby that was promoted.
+type server interface {
+	URL(database string) string
+	Port() int
+	PID() int
+	Done() <-chan struct{}
+	Start(ctx context.Context) error
+	Bin(program string) string
+}
+
+// stack is the whole system: real servers, and replicas as processes of their own. Each replica reaches Postgres and
+// Redis through proxies of its own, so that links can be cut one at a time. The application reaches Postgres directly.
 type stack struct {
-	postgres *local.Postgres
-	redis    *local.Redis
-	replicas []*replica
-	db       *sql.DB
-	jwt      auth.Config
-	log      io.Writer
+	config     stackConfig
+	postgres   *local.Postgres // the first one; its folder holds those after it
+	standbys   []*standby
+	redis      *local.Redis
+	namespaces []*namespace
+	noNetns    error // why there are none
+	replicas   []*replica
+	db         *sql.DB
+	jwt        auth.Config
 
-	watchers []*watcher // of the scenario that is played
-	probes   int        // sent so far; see flows
+	mu      sync.Mutex
+	primary server // guarded by mu
 }
 
-// replica is one gateway, which can be killed and started again on the same ports.
-type replica struct {
-	number        int
-	binary        string
-	env           []string
-	public, admin string
-	process       *local.Process
-	log           io.Writer
-}
-
-// startStack starts everything and waits until all replicas are ready. binary is the gateway's.
-func startStack(ctx context.Context, binary string, replicas int, log io.Writer) (s *stack, err error) {
-	s = &stack{jwt: auth.Config{Secret: auth.NewSecret("chaos-is-a-ladder-and-this-is-no-secret")}, log: log}
+// startStack starts everything and waits until all replicas are ready.
+func startStack(ctx context.Context, config stackConfig) (s *stack, err error) {
+	s = &stack{config: config, jwt: auth.Config{
+		Secret: auth.NewSecret(tokenSecret),
+		// In the past, since a clock that goes behind must not take a token for one of the future.
+		Now: func() time.Time { return time.Now().Add(-clockOff - 5*time.Minute) },
+	}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stop(context.WithoutCancel(ctx)))
 		}
 	}()
-	settings := local.FastSettings()
-	settings["max_connections"] = "100"
-	if s.postgres, err = local.StartPostgres(ctx, local.Options{Settings: settings, Log: log}); err != nil {
+	if s.postgres, err = local.StartPostgres(ctx, local.Options{Settings: postgresSettings(), Log: config.log}); err != nil {
 		return s, err
 	}
-	if s.redis, err = local.StartRedis(ctx, local.Options{Log: log}); err != nil {
+	s.primary = s.postgres
+	if s.redis, err = local.StartRedis(ctx, local.Options{Log: config.log}); err != nil {
 		return s, err
 	}
-	url := s.postgres.URL("postgres")
-	if s.db, err = sql.Open("pgx", url); err != nil {
-		return s, fmt.Errorf("open the database: %w", err)
-	}
-	migrate, err := local.StartProcess(local.Command{Name: "migrate", Path: binary, Args: []string{"migrate"}, Env: append(os.Environ(), "REELAY_DATABASE_URL="+url), Log: log})
-	if err != nil {
+	if s.db, err = s.open(20); err != nil {
 		return s, err
 	}
-	<-migrate.Done()
-	if err := migrate.Err(); err != nil {
+	if err := s.migrate(ctx); err != nil {
 		return s, err
 	}
-	if _, err := s.db.ExecContext(ctx, schema); err != nil {
-		return s, fmt.Errorf("make the application's tables: %w", err)
+	if s.namespaces, err = newNamespaces(ctx, config.replicas); errors.Is(err, errNoNamespaces) {
+		s.noNetns = err
+	} else if err != nil {
+		return s, err
 	}
-	for n := range replicas {
-		r, err := newReplica(n+1, binary, s, url)
+	for n := range config.replicas {
+		r, err := s.newReplica(ctx, n)
 		if err != nil {
 			return s, err
 		}
@@ -87,13 +101,54 @@ func startStack(ctx context.Context, binary string, replicas int, log io.Writer)
 		}
 	}
 	for _, r := range s.replicas {
-		if err := until(ctx, 20*time.Second, fmt.Sprintf("replica %d is ready", r.number), r.ready); err != nil {
+		if err := until(ctx, 30*time.Second, r.name+" is ready", func() bool { return r.ready(ctx) }); err != nil {
 			return s, err
 		}
 	}
-	return s, until(ctx, 20*time.Second, "there is a leader", func() bool { return s.leader() != nil })
+	_, err = s.leader(ctx)
+	return s, err
 }
 
+func postgresSettings() map[string]string {
+	settings := local.FastSettings()
+	settings["max_connections"] = strconv.Itoa(maxConnections)
+	return settings
+}
+
+// maxConnections is how many sessions Postgres accepts.
+const maxConnections = 100
+
+// migrate makes Reelay's schema and the application's.
+func (s *stack) migrate(ctx context.Context) error {
+	command := local.Command{
+		Name: "migrate", Path: s.config.binary, Args: []string{"migrate"}, Log: s.config.log,
+		Env: append(os.Environ(), "REELAY_DATABASE_URL="+s.postgres.URL("postgres")),
+	}
+	migrate, err := local.StartProcess(command)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-migrate.Done():
+	case <-ctx.Done():
+		migrate.Kill()
+		return ctx.Err()
+	}
+	if err := migrate.Err(); err != nil {
+		return err
+	}
+	if s.config.width > 0 {
+		if _, err := s.db.ExecContext(ctx, fmt.Sprintf(narrowPartitions, s.config.width)); err != nil {
+			return fmt.Errorf("make the log's partitions small: %w", err)
+		}
+	}
+	if _, err := s.db.ExecContext(ctx, schema); err != nil {
+		return fmt.Errorf("make the application's tables: %w", err)
+	}
+	return nil
+}
+
+// stop ends everything, however little of it was started. It may be called again.
 func (s *stack) stop(ctx context.Context) error {
 	var errs []error
 	for _, r := range s.replicas {
@@ -107,20 +162,79 @@ func (s *stack) stop(ctx context.Context) error {
 	if s.redis != nil {
 		errs = append(errs, s.redis.Stop(ctx))
 	}
+	for _, standby := range s.standbys {
+		errs = append(errs, standby.stop(ctx))
+	}
 	if s.postgres != nil {
 		errs = append(errs, s.postgres.Stop(ctx))
 	}
+	for _, r := range s.replicas {
+		r.postgres.close()
+		r.redis.close()
+	}
+	removeNamespaces(ctx, s.namespaces)
+	s.namespaces = nil
 	return errors.Join(errs...)
 }
 
-// leader returns the replica that leads, by its own word; nil if none says so.
-func (s *stack) leader() *replica {
-	for _, r := range s.replicas {
-		if value, err := r.metric("reelay_leader"); err == nil && value == 1 {
-			return r
-		}
+// open returns the application's way to Postgres, wherever that is: so many connections at the most, all of which
+// stay open.
+func (s *stack) open(connections int) (*sql.DB, error) {
+	config, err := pgx.ParseConfig(s.postgres.URL("postgres"))
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	return nil
+	config.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, s.postgresAddress())
+	}
+	db := stdlib.OpenDB(*config)
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+func (s *stack) postgresAddress() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.database().Port()))
+}
+
+// database returns the Postgres that takes writes.
+func (s *stack) database() server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.primary
+}
+
+// leader waits until there is exactly one replica that leads, by its own word.
+func (s *stack) leader(ctx context.Context) (*replica, error) {
+	var leaders []*replica
+	err := until(ctx, time.Minute, "one replica leads", func() bool {
+		leaders = nil
+		for _, r := range s.replicas {
+			if m, err := r.metrics(ctx); err == nil && m.sum("reelay_leader") == 1 {
+				leaders = append(leaders, r)
+			}
+		}
+		return len(leaders) == 1
+	})
+	if err != nil {
+		return nil, err
+	}
+	return leaders[0], nil
+}
+
+// others returns all replicas but those named.
+func (s *stack) others(but ...*replica) []*replica {
+	var others []*replica
+next:
+	for _, r := range s.replicas {
+		for _, b := range but {
+			if r == b {
+				continue next
+			}
+		}
+		others = append(others, r)
+	}
+	return others
 }
 
 func (s *stack) addresses() []string {
@@ -132,94 +246,36 @@ func (s *stack) addresses() []string {
 }
 
 func (s *stack) token(user string) func(context.Context) (string, error) {
-	return func(context.Context) (string, error) { return s.jwt.Mint(user, time.Hour) }
+	return func(context.Context) (string, error) { return s.jwt.Mint(user, 3*time.Hour) }
 }
 
-func newReplica(number int, binary string, s *stack, databaseURL string) (*replica, error) {
-	public, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	admin, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	return &replica{
-		number: number, binary: binary, public: public, admin: admin, log: s.log,
-		env: append(os.Environ(),
-			"REELAY_DATABASE_URL="+databaseURL, "REELAY_REDIS_URL="+s.redis.URL(),
-			"REELAY_LISTEN="+public, "REELAY_ADMIN_LISTEN="+admin, "REELAY_REPLICA=replica-"+strconv.Itoa(number),
-			"REELAY_JWT_SECRET=chaos-is-a-ladder-and-this-is-no-secret", "REELAY_LOG_FORMAT=text"),
-	}, nil
-}
-
-func (r *replica) start() (err error) {
-	r.process, err = local.StartProcess(local.Command{
-		Name: fmt.Sprintf("replica-%d", r.number), Path: r.binary, Args: []string{"serve"}, Env: r.env, Log: r.log,
-	})
-	return err
-}
-
-func (r *replica) ready() bool {
-	response, err := get("http://" + r.admin + "/readyz")
-	if err != nil {
-		return false
-	}
-	defer response.Body.Close()
-	return response.StatusCode == http.StatusOK
-}
-
-// metric reads one number from /metrics.
-func (r *replica) metric(name string) (float64, error) {
-	response, err := get("http://" + r.admin + "/metrics")
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	lines := bufio.NewScanner(response.Body)
-	for lines.Scan() {
-		if value, found := strings.CutPrefix(lines.Text(), name+" "); found {
-			return strconv.ParseFloat(value, 64)
+// freeAddress finds a port of ip that is free now. Nothing keeps it so until it is used, but it is from below what is
+// given to outgoing connections: a replica that was killed can come back on it.
+func freeAddress(ctx context.Context, ip string) (string, error) {
+	var last error
+	for range 50 {
+		address := net.JoinHostPort(ip, strconv.Itoa(15000+rand.IntN(15000)))
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+		if err == nil {
+			return address, listener.Close()
 		}
+		last = err
 	}
-	return 0, fmt.Errorf("replica %d has no metric %s", r.number, name)
-}
-
-func get(url string) (*http.Response, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	body, err := io.ReadAll(response.Body) // within the deadline, and before it is cancelled
-	_ = response.Body.Close()
-	response.Body = io.NopCloser(strings.NewReader(string(body)))
-	return response, err
-}
-
-// freeAddress finds a port that is free now. Nothing keeps it so until it is used; a replica that finds it taken says so.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return listener.Addr().String(), listener.Close()
+	return "", fmt.Errorf("find a free port: %w", last)
 }
 
 // until waits for a condition, which it asks for every few milliseconds, for as long as limit.
 func until(ctx context.Context, limit time.Duration, what string, condition func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for !condition() {
 		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if bounded.Err() != nil {
 			return fmt.Errorf("waited %v in vain until %s", limit, what)
 		}
-		pause(ctx, 10*time.Millisecond)
+		pause(bounded, 10*time.Millisecond)
 	}
 	return nil
 }
@@ -245,20 +301,3 @@ func isOutage(err error) bool {
 	}
 	return false
 }
-
-// gatewayBinary is where make build puts the gateway, beside this program.
-func gatewayBinary() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", fmt.Errorf("find this program: %w", err)
-	}
-	path := filepath.Join(filepath.Dir(self), "reelay")
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("there is no gateway at %s: run make build, or name one by --reelay", path)
-	}
-	return path, nil
-}
-
-// freeze and thaw stop a replica where it stands, as a virtual machine that is moved does.
-func (r *replica) freeze() error { return r.process.Signal(syscall.SIGSTOP) }
-func (r *replica) thaw() error   { return r.process.Signal(syscall.SIGCONT) }

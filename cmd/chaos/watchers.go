@@ -7,7 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
-	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,34 +17,55 @@ import (
 	"github.com/reelay/reelay/api/client"
 )
 
-// watcher is one client: it keeps what it received, and the state that this amounts to.
-type watcher struct {
-	user   string
-	name   string
-	client *client.Client
+const (
+	// probeType is the type of the events that measure; see prober.
+	probeType = "chaos.probe"
+	// lateType is the type of an event whose transaction commits late.
+	lateType = "chaos.late"
+	// markerType is the type of the events that only tell how far a client has come. They are in nobody's log.
+	markerType = "chaos.marker"
+)
 
-	mu       sync.Mutex
-	events   map[string][]item // subject → items, since the last snapshot; guarded by mu, as all below
-	base     map[string]int64  // the last snapshot
-	state    map[string]int64  // video → version
-	started  bool              // a snapshot has come
-	paging   map[string]int64  // pages of the snapshot that is coming
-	received int
-	resets   int
-	ids      map[string]int  // event ids, to see one twice
-	faults   []string        // what must never happen
-	markers  map[string]bool // markers received
-	lastSeen map[string]time.Time
+// watcher is one client: it keeps what it received, and the state that this amounts to. What it received is compared
+// with the truth now and then, and forgotten.
+type watcher struct {
+	user    string
+	name    string
+	replica *replica // that it sticks to; nil for one that goes wherever it can
+	client  *client.Client
+
+	mu         sync.Mutex
+	events     map[string][]item // subject → items, since the last snapshot or comparison; guarded by mu, as all below
+	base       map[string]int64  // the last snapshot; nil if none came since the last comparison
+	snapshotAt time.Time
+	state      map[string]int64 // video → version
+	started    bool             // a snapshot has come
+	paging     map[string]int64 // pages of the snapshot that is coming
+	log        string           // of the last event or snapshot
+	sequence   int64            // of the last event or snapshot
+	received   int
+	resets     int
+	faults     []string        // what must never happen
+	markers    map[string]bool // received since the last comparison
+	live       bool
+	arrivals   []arrival // of probes
+	late       map[string]time.Time
 }
 
-func newWatcher(user, name string, token func(context.Context) (string, error), dial dialer) (*watcher, error) {
+// arrival is a probe that reached a session.
+type arrival struct {
+	number int64
+	at     time.Time
+}
+
+func newWatcher(user, name string, token func(context.Context) (string, error), dial dialer, handshake time.Duration) (*watcher, error) {
 	w := &watcher{
 		user: user, name: name, events: make(map[string][]item), state: make(map[string]int64),
-		ids: make(map[string]int), markers: make(map[string]bool), lastSeen: make(map[string]time.Time),
+		markers: make(map[string]bool), late: make(map[string]time.Time),
 	}
 	c, err := client.New(client.Config{
-		URL: "http://replica", Token: token,
-		Dialer: &websocket.Dialer{NetDialContext: dial, HandshakeTimeout: 10 * time.Second},
+		URL: "http://replica", Token: token, OnState: w.changed,
+		Dialer: &websocket.Dialer{NetDialContext: dial, HandshakeTimeout: handshake},
 	})
 	w.client = c
 	return w, err
@@ -57,26 +78,41 @@ func (w *watcher) run(ctx context.Context) error {
 	return nil
 }
 
+func (w *watcher) changed(status client.Status) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.live = status.State == client.Live
+}
+
 // handle takes one frame. It never fails: what is wrong with it is noted.
 func (w *watcher) handle(_ context.Context, f client.Frame) error {
+	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case f.Type == client.TypeSnapshot:
-		w.snapshot(f)
+		w.snapshot(f, now)
+		return nil
 	case f.Type == client.TypeReset:
 		w.resets++
+		return nil
 	case f.Own():
-	case f.Type == "chaos.marker":
-		w.markers[f.Subject] = true
-		w.lastSeen[f.Subject] = time.Now()
-	default:
-		w.event(f)
+		return nil
 	}
+	w.received++
+	w.follow(f.ID)
+	switch f.Type {
+	case markerType:
+		w.markers[f.Subject] = true
+		return nil
+	case lateType:
+		w.late[f.Subject] = now
+	}
+	w.event(f, now)
 	return nil
 }
 
-func (w *watcher) snapshot(f client.Frame) {
+func (w *watcher) snapshot(f client.Frame, now time.Time) {
 	var page struct {
 		Videos []struct {
 			ID      string `json:"id"`
@@ -94,18 +130,41 @@ func (w *watcher) snapshot(f client.Frame) {
 	for _, v := range page.Videos {
 		w.paging[v.ID] = v.Version
 	}
-	if page.Last {
-		w.base, w.state, w.paging = w.paging, maps.Clone(w.paging), nil
-		clear(w.events)
-		w.started = true
+	if !page.Last {
+		return
+	}
+	w.base, w.state, w.paging = w.paging, maps.Clone(w.paging), nil
+	w.snapshotAt = now
+	clear(w.events)
+	w.started = true
+	var ok bool
+	if w.log, w.sequence, ok = parseCursor(f.Cursor); !ok {
+		w.fault("a snapshot with the cursor %q", f.Cursor)
 	}
 }
 
-func (w *watcher) event(f client.Frame) {
-	w.received++
-	if w.ids[f.ID]++; w.ids[f.ID] == 2 {
-		w.fault("twice: %s", f.ID)
+// follow notes an event's place. Places grow: one that does not is an event that comes twice, or too late. That no
+// place is left out, the comparison with the truth shows.
+func (w *watcher) follow(id string) {
+	log, sequence, ok := parseCursor(id)
+	switch {
+	case !ok:
+		w.fault("an event with the id %q", id)
+	case log != w.log:
+		w.fault("event %s of another log than %s, without a reset", id, w.log)
+	case sequence <= w.sequence:
+		w.fault("twice or backwards: event %s after %s.%d", id, w.log, w.sequence)
 	}
+	w.log, w.sequence = log, sequence
+}
+
+func parseCursor(text string) (log string, sequence int64, ok bool) {
+	log, digits, found := strings.Cut(text, ".")
+	sequence, err := strconv.ParseInt(digits, 10, 64)
+	return log, sequence, found && err == nil
+}
+
+func (w *watcher) event(f client.Frame, now time.Time) {
 	var data struct {
 		Version int64 `json:"version"`
 	}
@@ -114,13 +173,15 @@ func (w *watcher) event(f client.Frame) {
 			w.fault("an event that cannot be read: %v", err)
 		}
 	}
-	kind := strings.TrimPrefix(f.Type, "video.")
-	w.events[f.Subject] = append(w.events[f.Subject], item{kind, data.Version})
-	switch kind {
+	i := item{strings.TrimPrefix(f.Type, "video."), data.Version}
+	w.events[f.Subject] = append(w.events[f.Subject], i)
+	switch i.Kind {
 	case "created", "updated", "added":
 		w.state[f.Subject] = data.Version
 	case "removed", "deleted":
 		delete(w.state, f.Subject)
+	case probeType:
+		w.arrivals = append(w.arrivals, arrival{data.Version, now})
 	}
 }
 
@@ -142,107 +203,75 @@ func (w *watcher) isStarted() bool {
 	return w.started
 }
 
-// verdict counts what a watcher's record says against the truth.
-type verdict struct {
-	Lost, Twice, Disordered, Foreign, States int
-	Details                                  []string
-}
-
-func (v *verdict) add(o verdict) {
-	v.Lost += o.Lost
-	v.Twice += o.Twice
-	v.Disordered += o.Disordered
-	v.Foreign += o.Foreign
-	v.States += o.States
-	v.Details = append(v.Details, o.Details...)
-}
-
-func (v *verdict) clean() bool {
-	return v.Lost+v.Twice+v.Disordered+v.Foreign+v.States == 0
-}
-
-// check compares everything the watcher received with the truth. It is called when all is quiet.
-func (w *watcher) check(t *truth) verdict {
+func (w *watcher) isLive() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var v verdict
-	note := func(format string, args ...any) {
-		v.Details = append(v.Details, w.name+": "+fmt.Sprintf(format, args...))
-	}
-	for _, fault := range w.faults {
-		v.Twice++
-		note("%s", fault)
-	}
-	expected := t.events[w.user]
-	for subject, got := range w.events {
-		want, known := expected[subject]
-		if !known {
-			v.Foreign += len(got)
-			note("foreign: %s %v", subject, got)
-			continue
-		}
-		compare(&v, note, subject, after(want, w.base, subject, len(got)), got)
-	}
-	for subject, want := range expected {
-		if _, any := w.events[subject]; any {
-			continue
-		}
-		if missing := after(want, w.base, subject, 0); len(missing) > 0 {
-			v.Lost += len(missing)
-			note("lost: %s %v", subject, missing)
-		}
-	}
-	if !maps.Equal(w.state, t.state[w.user]) && len(w.state)+len(t.state[w.user]) > 0 {
-		v.States++
-		note("state: has %v, the table has %v", w.state, t.state[w.user])
-	}
-	return v
+	return w.live
 }
 
-// after returns the part of the expected items that was to come after the snapshot. A video that the snapshot holds has
-// its version there. One that it does not hold was gone at that moment, or not there yet: what follows begins at the
-// start, or behind a removal; of these the one that fits the number received is meant.
-func after(want []item, base map[string]int64, subject string, received int) []item {
-	if version, held := base[subject]; held {
-		at := slices.IndexFunc(want, func(i item) bool { return i.Version == version })
-		return want[at+1:]
-	}
-	if base == nil || len(want) == received {
-		return want
-	}
-	for at := range want {
-		if want[at].Version == 0 && len(want)-at-1 == received {
-			return want[at+1:]
-		}
-	}
-	return want
+func (w *watcher) resetsSoFar() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.resets
 }
 
-func compare(v *verdict, note func(string, ...any), subject string, want, got []item) {
-	if slices.Equal(want, got) {
-		return
-	}
-	note("%s: want %v, got %v", subject, want, got)
-	count := make(map[item]int)
-	for _, i := range want {
-		count[i]++
-	}
-	for _, i := range got {
-		count[i]--
-	}
-	same := true
-	for _, n := range count {
-		if n > 0 {
-			v.Lost += n
+// lateAt returns when the late event of this subject came.
+func (w *watcher) lateAt(subject string) (time.Time, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at, came := w.late[subject]
+	return at, came
+}
+
+// probeSince returns when the first probe of this number or a higher one came.
+func (w *watcher) probeSince(number int64) (time.Time, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, a := range w.arrivals {
+		if a.number >= number {
+			return a.at, true
 		}
-		if n < 0 {
-			v.Twice -= n
+	}
+	return time.Time{}, false
+}
+
+// forgetArrivals forgets all probes but the last.
+func (w *watcher) forgetArrivals() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.arrivals); n > 1 {
+		w.arrivals = append(w.arrivals[:0], w.arrivals[n-1])
+	}
+}
+
+// silence returns the longest time between from and until in which no probe came.
+func (w *watcher) silence(from, until time.Time) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last, longest := from, time.Duration(0)
+	for _, a := range w.arrivals {
+		if a.at.After(until) {
+			break
 		}
-		same = same && n == 0
+		if a.at.After(from) {
+			longest = max(longest, a.at.Sub(last))
+			last = a.at
+		}
 	}
-	if same {
-		v.Disordered++
+	return max(longest, until.Sub(last))
+}
+
+// arrivalsSince returns the probes that came after a moment.
+func (w *watcher) arrivalsSince(from time.Time) []arrival {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var some []arrival
+	for _, a := range w.arrivals {
+		if a.at.After(from) {
+			some = append(some, a)
+		}
 	}
+	return some
 }
 
 // dialer connects to some replica, whatever address it is given.
@@ -265,5 +294,19 @@ func spread(n int, addresses func() []string) dialer {
 			}
 		}
 		return nil, err
+	}
+}
+
+// pinned returns a dialer that waits for one replica for as long as it takes, so that a client's own pauses do not add
+// to what is measured.
+func pinned(r *replica) dialer {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		for {
+			conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, r.public)
+			if err == nil || ctx.Err() != nil {
+				return conn, err
+			}
+			pause(ctx, 20*time.Millisecond)
+		}
 	}
 }

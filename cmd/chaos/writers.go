@@ -21,6 +21,7 @@ type writers struct {
 	limit int64 // transactions to be committed; 0: until stopped
 	pace  time.Duration
 
+	gate      sync.RWMutex // held for reading during a transaction: who holds it for writing knows that none is under way
 	made      atomic.Int64 // videos named so far
 	committed atomic.Int64
 	failed    atomic.Int64 // transactions whose end is not known, or that an outage ended
@@ -48,7 +49,9 @@ func (w *writers) write(ctx context.Context, random *rand.Rand) error {
 		if w.limit > 0 && w.committed.Load() >= w.limit {
 			return nil
 		}
+		w.gate.RLock()
 		err := w.transaction(ctx, random)
+		w.gate.RUnlock()
 		switch {
 		case err == nil:
 			w.committed.Add(1)
@@ -112,8 +115,7 @@ func (w *writers) step(ctx context.Context, tx *sql.Tx, random *rand.Rand) error
 	case kind < 88:
 		return exec("DELETE FROM videos WHERE id IN ("+some+")", user(), rank)
 	case kind < 92:
-		return exec(`WITH sent AS (INSERT INTO audit (kind, video, version, owner, was_owner) VALUES ('progress', $2, $3, $1, '') RETURNING 1)
-			SELECT reelay.emit($1, $2, 'video.progress', jsonb_build_object('version', $3::bigint)) FROM sent`, user(), fmt.Sprintf("p%d", w.made.Add(1)), 1)
+		return exec("SELECT tell($1, $2, 'video.progress', 1)", user(), fmt.Sprintf("p%d", w.made.Add(1)))
 	default:
 		if err := exec("SAVEPOINT s"); err != nil {
 			return err

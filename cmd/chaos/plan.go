@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// plan says what to play, and how.
+type plan struct {
+	scenario
+	timing
+	faults []fault
+	rounds int
+}
+
+// choose returns the faults that a list names, by number or name; all of them for an empty list.
+func choose(list string) ([]fault, error) {
+	if list == "" {
+		return faults, nil
+	}
+	var chosen []fault
+	for word := range strings.SplitSeq(list, ",") {
+		word = strings.TrimSpace(word)
+		at := slices.IndexFunc(faults, func(f fault) bool { return f.name == word || strconv.Itoa(f.number) == word })
+		if at < 0 {
+			return nil, fmt.Errorf("there is no fault %q; --list names them", word)
+		}
+		chosen = append(chosen, faults[at])
+	}
+	return chosen, nil
+}
+
+// report is what a run came to.
+type report struct {
+	outcome
+	rows []*row
+	// Broken promises and bounds that were not kept, beyond those of a fault.
+	broken []string
+	late   []string
+}
+
+// row is all playings of one fault.
+type row struct {
+	fault      fault
+	played     int
+	skipped    string // why it was not played
+	recoveries []time.Duration
+	silence    time.Duration
+	untruth    time.Duration
+	verdict    verdict
+	broken     []string
+	late       []string
+	notes      []string
+}
+
+func (r *row) add(e *episode) {
+	r.played++
+	r.recoveries = append(r.recoveries, e.recoveries...)
+	r.silence = max(r.silence, e.silence)
+	r.untruth = max(r.untruth, e.untruth)
+	r.verdict.add(e.verdict)
+	r.broken = append(r.broken, e.broken...)
+	r.late = append(r.late, e.late...)
+	r.notes = append(r.notes, e.notes...)
+}
+
+// kept says whether every promise was kept, and inTime whether every bound was.
+func (r *report) kept() bool {
+	return len(r.broken) == 0 && r.clean() && !slices.ContainsFunc(r.rows, func(r *row) bool { return len(r.broken) > 0 })
+}
+
+func (r *report) inTime() bool {
+	return len(r.late) == 0 && !slices.ContainsFunc(r.rows, func(r *row) bool { return len(r.late) > 0 })
+}
+
+// carryOut plays the plan on a stack. It returns what there is to report, also together with an error.
+func (p plan) carryOut(ctx context.Context, s *stack, progress io.Writer) (*report, error) {
+	r := &report{}
+	for _, f := range p.faults {
+		r.rows = append(r.rows, &row{fault: f, skipped: f.missing})
+	}
+	c, err := s.begin(ctx, p.scenario)
+	if err != nil {
+		return r, err
+	}
+	err = p.playAll(ctx, c, r, progress)
+	err = errors.Join(err, c.end())
+	r.outcome = c.outcome
+	return r, err
+}
+
+func (p plan) playAll(ctx context.Context, c *campaign, r *report, progress io.Writer) error {
+	if err := c.whole(ctx); err != nil {
+		return err
+	}
+	if _, err := c.compare(ctx); err != nil {
+		return err
+	}
+	before := c.resources(ctx)
+	random := rand.New(rand.NewPCG(p.seed, 0))
+	begun := time.Now()
+	for round := range p.rounds {
+		for n, at := range random.Perm(len(p.faults)) {
+			row := r.rows[at]
+			if row.skipped != "" {
+				continue
+			}
+			head := fmt.Sprintf("%6.1f s  round %d of %d, %2d of %d: %2d %-40s ", time.Since(begun).Seconds(), round+1, p.rounds, n+1, len(p.faults), row.fault.number, row.fault.title)
+			_, _ = fmt.Fprint(progress, head)
+			e, err := p.playOne(ctx, c, row, random)
+			_, _ = fmt.Fprintln(progress, e.summary(err))
+			if err != nil {
+				return fmt.Errorf("%d %s: %w", row.fault.number, row.fault.name, err)
+			}
+		}
+	}
+	return p.settle(ctx, c, r, before)
+}
+
+// playOne plays one fault, waits until all is as it was, and compares.
+func (p plan) playOne(ctx context.Context, c *campaign, row *row, random *rand.Rand) (*episode, error) {
+	for _, w := range c.watchers {
+		w.forgetArrivals()
+	}
+	for _, s := range c.sentries {
+		s.forget()
+	}
+	c.machine.forget()
+	// Of a source of its own, so that what one fault draws does not move the others.
+	e := &episode{
+		campaign: c, timing: p.timing, fault: &row.fault, began: time.Now(),
+		random: rand.New(rand.NewPCG(p.seed, random.Uint64())),
+	}
+	err := row.fault.play(ctx, e)
+	if errors.Is(err, errSkipped) {
+		row.skipped = err.Error()
+		return e, nil
+	}
+	if err == nil {
+		err = c.whole(ctx)
+	}
+	quiet := time.Now()
+	if err == nil {
+		var v verdict
+		v, err = c.compare(ctx)
+		e.verdict.add(v)
+	}
+	if err != nil {
+		// What is not whole again within a minute has broken its promise, whatever else it has kept.
+		if ctx.Err() == nil {
+			e.breaks("%v", err)
+		}
+		row.add(e)
+		return e, err
+	}
+	e.conclude(quiet)
+	row.add(e)
+	return e, nil
+}
+
+// conclude measures what is measured for every fault, up to a moment, and judges.
+func (e *episode) conclude(until time.Time) {
+	for _, w := range e.minded {
+		e.silence = max(e.silence, w.silence(e.began, until))
+	}
+	for _, s := range e.sentries {
+		e.untruth = max(e.untruth, s.untruth())
+	}
+	// A machine that lets nobody run for a while, such as a virtual one that is moved, makes everything late by as much.
+	if e.still = e.machine.longest(); e.still > stillMost {
+		e.notef("this machine stood still for %s", seconds(e.still))
+	}
+	if e.untruth-e.still > truthLimit {
+		e.exceeds("/readyz told the untruth for %s", seconds(e.untruth))
+	}
+	if limit := e.fault.limit; limit > 0 {
+		for _, took := range e.recoveries {
+			if took-e.still > limit {
+				e.exceeds("recovered %s after %s, and not within %v", seconds(took), e.fault.counts, limit)
+			}
+		}
+	}
+	if !e.verdict.clean() {
+		e.breaks("%s", e.verdict.String())
+	}
+	if e.verdict.Resets > 0 && !e.fault.resets {
+		e.breaks("%d sessions were reset, though their events are kept", e.verdict.Resets)
+	}
+}
+
+// summary is what is said of an episode when it has ended.
+func (e *episode) summary(err error) string {
+	var words []string
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
+	case err != nil:
+		return "did not work"
+	}
+	if len(e.recoveries) > 0 {
+		words = append(words, "recovered in "+seconds(slices.Max(e.recoveries)))
+	}
+	words = append(words, e.verdict.String())
+	for _, wrong := range slices.Concat(e.broken, e.late) {
+		words = append(words, "WRONG: "+wrong)
+	}
+	return strings.Join(words, "; ")
+}
+
+// settle waits until the replicas have let go of what the faults made them take.
+func (p plan) settle(ctx context.Context, c *campaign, r *report, before resources) error {
+	var after resources
+	err := until(ctx, time.Minute, "the replicas have let go", func() bool {
+		after = c.resources(ctx)
+		return after.near(before)
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		r.late = append(r.late, fmt.Sprintf("the replicas do not return to where they were: %s before, %s after", before, after))
+	}
+	return nil
+}
+
+// resources are what all replicas together hold.
+type resources struct {
+	goroutines, descriptors, memory float64
+}
+
+func (c *campaign) resources(ctx context.Context) resources {
+	m := metricsOf(ctx, c.replicas)
+	return resources{m.sum("go_goroutines"), m.sum("process_open_fds"), m.sum("process_resident_memory_bytes")}
+}
+
+// near says whether nothing has leaked, as far as that shows: memory is given back late, and in part.
+func (r resources) near(before resources) bool {
+	return r.goroutines <= 1.2*before.goroutines+30 && r.descriptors <= 1.2*before.descriptors+30 && r.memory <= 2*before.memory+200<<20
+}
+
+func (r resources) String() string {
+	return fmt.Sprintf("%.0f goroutines, %.0f descriptors, %.0f MB", r.goroutines, r.descriptors, r.memory/(1<<20))
+}
