@@ -100,7 +100,6 @@ func (c *connection) open(ctx context.Context, p auth.Principal) error {
 	if err != nil {
 		return err
 	}
-	session.Filter(subjects(c.filter))
 	if err := c.begin(ctx, session, p); err != nil {
 		session.Close()
 		return err

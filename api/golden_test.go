@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -267,7 +268,7 @@ func TestFrames_NothingElse(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {
 		a := w.send(upgradeRequest("/events", "Authorization: Bearer "+w.token("alice"), "Sec-WebSocket-Extensions: permessage-deflate"))
-		if a.StatusCode != 101 {
+		if a.StatusCode != http.StatusSwitchingProtocols {
 			w.Fatalf("got %s\n%s", a.Status, a.body)
 		}
 		if got := a.Header.Get("Sec-WebSocket-Extensions"); got != "" {

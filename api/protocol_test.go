@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -409,7 +411,7 @@ func TestProtocol_FramesInErrorRepeated(t *testing.T) {
 }
 
 // TestProtocol_CloseFrameArrives floods by real sockets: one that is closed with something unread is reset, and what was
-// sent before can be lost. A client that never sees 1009 would come back and do it again.
+// sent before can be lost (not by Linux, but by others). A client that never sees 1009 would come back and do it again.
 func TestProtocol_CloseFrameArrives(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -436,6 +438,12 @@ func TestProtocol_CloseFrameArrives(t *testing.T) {
 				if !websocket.IsCloseError(client.end, c.code) {
 					w.Errorf("the socket ended with %v, want %d", client.end, c.code)
 				}
+				if tcp, ok := client.NetConn().(*net.TCPConn); !ok || tcp.CloseWrite() != nil {
+					w.Fatal("the client cannot close its side")
+				}
+				if _, err := io.Copy(io.Discard, client.NetConn()); err != nil {
+					w.Errorf("the server's side ended with %v, want it closed without a reset", err)
+				}
 			})
 		})
 	}
@@ -460,9 +468,13 @@ func TestProtocol_DeniedAreCut(t *testing.T) {
 				}
 				// It is not let in later, either.
 				c.sendRaw(raw(final|text, masked, []byte(`{"type":"auth","token":"`+w.token("alice")+`"}`)))
+				c.sendRaw(raw(final|3, masked, nil)) // which it would be closed for, were it not already
 				pass(2 * time.Second)
 				if got := w.metric("reelay_connections"); got != "0" {
 					w.Errorf("%s connections are left", got)
+				}
+				if got := w.metric(`reelay_closes_total{code="protocol_error"}`); got != "0" {
+					w.Errorf("it was closed twice")
 				}
 				if got := w.log.asked(); len(got) > 0 {
 					w.Errorf("the database was asked for %v", got)

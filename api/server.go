@@ -96,22 +96,21 @@ func (s *Server) announce(available bool) {
 
 // Run serves until ctx ends, drains, and returns nil; or an error when the listener fails.
 func (s *Server) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+	requests, leave := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer leave(nil)
 	server := &http.Server{
 		Handler: s.handler(), ReadHeaderTimeout: headerLimit, MaxHeaderBytes: headerMost, IdleTimeout: pongLimit,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		// Who waits to be let in when the server begins to drain is asked to come back.
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return requests },
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(s.listener) }() // its end is waited for below
 	var err error
 	select {
 	case err = <-failed:
-		stop()
 	case <-ctx.Done():
 	}
+	leave(errRestart) // who still waits to be let in is asked to come back
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainFor+drainLimit)
 	defer cancel()
 	stopped := make(chan error, 1)
@@ -141,7 +140,8 @@ func (s *Server) drain(ctx context.Context) {
 	}
 	const steps = 20
 	for i := range steps {
-		some := remaining[:len(remaining)/(steps-i)]
+		left := steps - i
+		some := remaining[:(len(remaining)+left-1)/left] // rounded up: one client alone need not wait
 		remaining = remaining[len(some):]
 		for _, c := range some {
 			s.tasks.Go(func() { c.close(errRestart) }) // some client may not read

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -17,8 +18,9 @@ const (
 	pingEvery = 25 * time.Second
 	// pongLimit is how long a client may be silent, pongs included.
 	pongLimit = 60 * time.Second
-	// writeLimit is how long one frame may take to be written. A client that does not read for so long is cut off.
-	writeLimit = 10 * time.Second
+	// writeLimit is how long one frame may take to be written. A client that does not read for so long is cut off: within
+	// ten seconds, all told.
+	writeLimit = 8 * time.Second
 	// slowAfter is how long one frame may take for the client to be thought of as one that reads. If it takes longer, and
 	// is written after all, the client is told to come back with its cursor.
 	slowAfter = 5 * time.Second
@@ -38,6 +40,7 @@ func newMelody() *melody.Melody {
 	m.Config.MaxMessageSize = frameMost
 	m.Config.MessageBufferSize = inFlightMost
 	m.Upgrader.Subprotocols = []string{subprotocol}
+	m.Upgrader.HandshakeTimeout = headerLimit
 	// A frame larger than the buffer for writing takes a second system call. It is used while writing only.
 	m.Upgrader.ReadBufferSize, m.Upgrader.WriteBufferSize, m.Upgrader.WriteBufferPool = 1024, 4096, new(sync.Pool)
 	// Compression stays off: its window costs each connection more memory than everything else together.
@@ -95,6 +98,9 @@ func (s *Server) events(c *gin.Context) {
 			return
 		}
 		if err := conn.open(r.Context(), principal); err != nil {
+			if context.Cause(r.Context()) == errRestart { //nolint:errorlint // it is what Run gave, unwrapped
+				err = errRestart
+			}
 			conn.disconnected()
 			s.deny(c, conn.refusal(err))
 			return

@@ -94,6 +94,9 @@ func onTCP(t *testing.T, test func(*world)) {
 		return new(net.Dialer).DialContext(ctx, "tcp", tcp.Addr().String())
 	}
 	w.start()
+	for w.metric("reelay_hub_bus_up") != "1" {
+		<-time.After(time.Millisecond)
+	}
 	test(w)
 }
 

@@ -184,6 +184,18 @@ func TestHub_AttachBeforeAndAfterRun(t *testing.T) {
 // not, and so would a timer that fires later.
 func TestHub_RunLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
+	t.Run("while it asks the log", func(t *testing.T) {
+		t.Parallel()
+		leavesNothing(t, (*fakeBus).up)
+	})
+	t.Run("while it has nothing to do itself", func(t *testing.T) {
+		t.Parallel()
+		leavesNothing(t, func(*fakeBus) {})
+	})
+}
+
+func leavesNothing(t *testing.T, before func(*fakeBus)) {
+	t.Helper()
 	inWorld(t, func(w *world) {
 		slow, left := w.live("alice"), w.live("bob")
 		w.live("carol")
@@ -191,29 +203,43 @@ func TestHub_RunLeavesNothingBehind(t *testing.T) {
 		for range 1000 {
 			w.publish("alice")
 		}
-		releases := []func(){w.log.hold("read"), w.log.hold("heads"), w.log.hold("changes"), w.bus.withhold()}
+		releases := []func(){w.log.hold("read"), w.log.hold("position"), w.log.hold("changes"), w.bus.withhold()}
 		slow.sees()                                                                                          // a session reads
 		w.bus.events(hub.Batch{Log: "first", Epoch: 1, Events: []*hub.Event{{Owner: "carol", Sequence: 9}}}) // a feed reads
 		attaching := w.attachLater(context.Background(), "dave")                                             // a subscription waits
-		w.bus.up()                                                                                           // the hub asks what it has missed
+		before(w.bus)
 		synctest.Wait()
+		begin := time.Now()
 		w.end()
 		if err := <-w.ended; err != nil {
 			w.Fatalf("Run returned %v, want nil", err)
 		}
 		w.ended <- nil
+		if took := time.Since(begin); took != time.Second {
+			w.Fatalf("Run took %s to end, want no longer than the queries under way", took)
+		}
+		if w.log.asking > 0 {
+			w.Fatalf("Run has returned, and %d queries go on", w.log.asking)
+		}
 		<-attaching
-		_, before := w.bus.asked()
 		slow.Close()
+		_, subscribed := w.bus.asked()
 		pass(time.Minute)
-		if _, now := w.bus.asked(); now > before {
-			w.Fatalf("subscriptions grew after Run, from %d to %d", before, now)
+		if _, now := w.bus.asked(); now != subscribed {
+			w.Fatalf("long after Run subscriptions went from %d to %d", subscribed, now)
 		}
 		if event, _, err := slow.Next(); event != nil || !errors.Is(err, hub.ErrClosed) {
 			w.Fatalf("Next after Close says %v, %v, want ErrClosed", event, err)
 		}
 		for _, release := range releases {
 			release()
+		}
+	}, func(w *world) {
+		w.log.onAnswer = func(ctx context.Context) error {
+			if ctx.Err() != nil {
+				<-time.After(time.Second) // a query takes its time to end
+			}
+			return ctx.Err()
 		}
 	})
 }

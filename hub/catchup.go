@@ -26,7 +26,7 @@ const (
 // what the next has to ask beyond it is noted apart.
 func (h *Hub) doubt(cause string) {
 	switch cause {
-	case "retry", "other_log", "new_log":
+	case "retry", "other_log":
 		h.compare.Store(true)
 	}
 	select {
@@ -70,7 +70,9 @@ func (h *Hub) watch(ctx context.Context) {
 		if time.Since(failing) >= unavailableAfter {
 			h.setAvailable(ctx, false, err)
 		}
-		_ = sleep(ctx, pollEvery/2+rand.N(pollEvery))
+		if sleep(ctx, pollEvery/2+rand.N(pollEvery)) != nil {
+			return
+		}
 		h.doubt("retry")
 	}
 }
@@ -144,18 +146,19 @@ func (h *Hub) catchUp(ctx context.Context, cause string) error {
 // reconcile compares every feed with the log. periodic says that nothing gave reason to doubt: then a feed that lacks
 // what marks have vouched for shows a fault, and is counted.
 func (h *Hub) reconcile(ctx context.Context, periodic bool) error {
-	// How far the log is, is asked before the feeds are listed: one that is not on the list reads the log later than this.
+	// The log's name and position are asked for before the feeds are listed: one that is not on the list reads the log
+	// later than this. And nothing of the log is refused any more when the feeds are compared.
 	_, told := h.place()
 	whole, err := h.log.Heads(ctx, []Owner{})
 	if err != nil {
 		return err
 	}
+	h.reached(whole, told)
 	for some := range slices.Chunk(h.feeds(), headsMost) {
 		owners := make([]Owner, len(some))
 		for i, f := range some {
 			owners[i] = f.owner
 		}
-		_, vouched := h.place()
 		heads, err := h.log.Heads(ctx, owners)
 		if err != nil {
 			return err
@@ -164,14 +167,13 @@ func (h *Hub) reconcile(ctx context.Context, periodic bool) error {
 			f.forget()
 			head := heads.Sequences[owners[i]]
 			f.adopt(heads.Log, head)
-			if lacking := f.lacks(head); periodic && lacking > 0 && heads.Position <= vouched {
+			if lacking := f.lacks(head); periodic && lacking > 0 && heads.Position <= told {
 				h.metrics.repairs.Inc()
 				h.logger.WarnContext(ctx, "a feed was behind the log and nothing had told", "lacking", lacking)
 			}
 			h.learned(f, heads.Log, head, false)
 		}
 	}
-	h.reached(whole, told)
 	return nil
 }
 
@@ -182,7 +184,6 @@ func (h *Hub) reached(heads Heads, told Position) {
 	switch {
 	case h.name != heads.Log:
 		h.name, h.epoch, h.position = heads.Log, 0, heads.Position
-		h.doubt("new_log") // what was refused until now may be younger than this answer
 	case heads.Position < told:
 		// A mark has claimed what the log never had. Believed, it would hide every gap until the log gets there.
 		h.logger.Warn("the bus was ahead of the log", "position", told, "log", heads.Position)

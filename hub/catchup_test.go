@@ -39,14 +39,14 @@ func TestHub_MarksThatConnectAskNothing(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {
 		c := w.live("alice")
-		before := w.log.asked("read", "changes", "heads")
+		before := w.log.asked("read", "changes", "heads", "position")
 		for range 10 {
 			w.publish("alice")
 			w.publish("bob")
 			w.bus.send(w.log.number(1)) // a heartbeat
 		}
 		c.seesUpTo(1, 10)
-		if asked := w.log.asked("read", "changes", "heads") - before; asked != 0 {
+		if asked := w.log.asked("read", "changes", "heads", "position") - before; asked != 0 {
 			w.Fatalf("the log was asked %d times while nothing was missing, want 0", asked)
 		}
 	})

@@ -86,6 +86,20 @@ func TestHub_FillsAHole(t *testing.T) {
 	}
 }
 
+// What is lost behind the event that shows the hole is found by the way.
+func TestHub_FillsUpToTheHeadOfTheLog(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		c := w.live("alice")
+		var batches []hub.Batch
+		for range 500 {
+			batches = append(batches, w.append("alice"))
+		}
+		w.bus.events(batches[299])
+		c.seesUpTo(1, 500)
+	})
+}
+
 // The bus goes on while a feed reads the log, and the answer of the log is old when it comes.
 func TestHub_HoleSeenWhileAnotherIsFilled(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package hub_test
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"testing/synctest"
 	"time"
 
@@ -106,14 +107,9 @@ func (m *model) pass(t *rapid.T) {
 	pass(rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Millisecond, 300 * time.Millisecond, time.Second}).Draw(t, "time"))
 }
 
-// settle ends all faults and checks that everybody gets everything: soon, or where the bus was not faithful when the
-// hub has reconciled.
-func (m *model) settle() {
-	m.log.fail(nil)
-	m.delay.Store(0)
-	if !m.connected {
-		m.upOrDown(m.t)
-	}
+// calm lets time pass without a fault, until some of the followers must be complete.
+func (m *model) calm(of func(*follower) bool) {
+	some := slices.DeleteFunc(slices.Clone(m.followers), func(f *follower) bool { return !of(f) })
 	enough := 5 * time.Second // the pauses between tries that failed are over
 	if !m.faithful {
 		enough += reconcileEvery
@@ -122,17 +118,29 @@ func (m *model) settle() {
 		m.lead(m.t)
 		m.hand(m.flight...)
 		m.flight = nil
-		for _, f := range m.followers {
+		for _, f := range some {
 			if f.attaching == nil && f.c == nil {
 				f.come(false)
 			}
 			f.drain()
 		}
 	}
-	for _, f := range m.followers {
+	for _, f := range some {
 		f.drain()
 		f.complete()
 	}
+}
+
+// settle ends all faults and checks that everybody gets everything: soon, or where the bus was not faithful when the
+// hub has reconciled.
+func (m *model) settle() {
+	m.log.fail(nil)
+	m.delay.Store(0)
+	if !m.connected {
+		m.upOrDown(m.t)
+	}
+	m.calm(func(f *follower) bool { return f.c != nil || f.attaching != nil }) // first those who are there: who comes reads the log
+	m.calm(func(*follower) bool { return true })
 	if repairs := m.value("reelay_hub_repairs_total"); m.faithful && repairs > 0 {
 		m.Fatalf("only reconciliation found what %v feeds lacked, though the bus was faithful", repairs)
 	}

@@ -150,7 +150,6 @@ func (f *feed) lacks(head Sequence) Sequence {
 func (f *feed) append(event *Event) {
 	if len(f.recent) == 2*recentMost { // twice, so that the copying is paid for by as many appends
 		f.recent = append(f.recent[:0], f.recent[recentMost:]...)
-		clear(f.recent[recentMost:cap(f.recent)])
 	}
 	f.recent = append(f.recent, event)
 	f.head = event.Sequence

@@ -90,6 +90,9 @@ func newModel(t *rapid.T) *model {
 		f := &follower{m: m, owner: []hub.Owner{"alice", "bob", "carol"}[n%3], options: hub.Options{Conflate: n > 5}}
 		m.followers = append(m.followers, f)
 	}
+	for _, f := range m.followers[:5] {
+		f.come(true)
+	}
 	t.Cleanup(func() {
 		for _, f := range m.followers {
 			f.leave()

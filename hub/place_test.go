@@ -3,6 +3,7 @@ package hub_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/reelay/reelay/hub"
@@ -145,6 +146,23 @@ func TestSession_SnapshotThenStream(t *testing.T) {
 		w.bus.send(w.log.number(1))
 		w.publish("alice")
 		c.sees(4, 5)
+	})
+}
+
+// An event may be numbered before those that the snapshot contains, and yet be none of them.
+func TestSession_SkipsPendingEventsAndNoOthers(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.log.commit("alice", "a", []byte(`{}`))
+		w.log.commit("alice", "b", []byte(`{}`))
+		c := w.attach("alice")
+		c.snapshot()
+		w.log.commit("alice", "c", []byte(`{}`))
+		slices.Reverse(w.log.outbox) // its id was drawn first, and it was committed last
+		w.bus.send(w.log.number(1))
+		c.sees(1)
+		w.publish("alice")
+		c.sees(4)
 	})
 }
 

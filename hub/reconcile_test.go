@@ -24,7 +24,15 @@ func TestHub_ReconcilesWhatNothingShows(t *testing.T) {
 		pass(reconcileEvery)
 		w.attach("bob") // who has no place lacks nothing
 		w.publish("bob")
-		pass(reconcileEvery)
+		for range reconcileEvery/time.Second - 1 {
+			pass(time.Second)
+			w.bus.send(w.log.number(1)) // a heartbeat
+		}
+		pass(time.Second - time.Millisecond)
+		late := w.append("alice") // is on its way when the hub compares
+		pass(time.Millisecond)
+		w.bus.send(late)
+		c.sees(2)
 		if n := w.value("reelay_hub_repairs_total"); n != 1 {
 			w.Fatalf("%v repairs were counted while nothing was missing, want 1 as before", n)
 		}
@@ -98,7 +106,7 @@ func TestHub_OwnerWhoComesWhileAllAreComparedLacksNothing(t *testing.T) {
 		w.log.fail(errAway)
 		pass(pollEvery) // from now on it compares all
 		w.log.fail(nil)
-		release := w.log.hold("ask heads")
+		release := w.log.hold("ask position")
 		pass(time.Second)
 		c := w.live("alice")
 		w.append("alice")
@@ -145,7 +153,7 @@ func TestHub_ComparesAllAfterAFailureInTheMidst(t *testing.T) {
 			w.append(hub.Owner(fmt.Sprint("owner", i)))
 		}
 		asked := w.log.asked("heads")
-		w.log.failFrom("heads", asked+3) // where the log is, the first owners, the others
+		w.log.failFrom("heads", asked+2) // the first 5,000 owners are compared, the others are not
 		w.log.fail(nil)
 		pass(time.Second)
 		w.bus.up() // doubts, too, while the hub waits for its retry

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"context"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -178,6 +179,33 @@ func TestSession_IsPlacedAnewWhileItReads(t *testing.T) {
 		slow.sees()
 		w.publish("alice")
 		slow.sees(1002)
+	})
+}
+
+// The same, and the new place is before the old one: what was read for that does not follow.
+func TestSession_IsPlacedBackWhileItReads(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		for range 1000 {
+			w.append("alice")
+		}
+		c, err := w.resume("alice", "first", 100)
+		if err != nil {
+			w.Fatalf("resume: %v", err)
+		}
+		for range pageSize {
+			if event, _, err := c.Next(); event == nil || err != nil {
+				w.Fatalf("got event %v and error %v, want the first page", event, err)
+			}
+		}
+		release := w.log.holdNext("read")
+		c.sees() // reads the next page
+		if err := c.Resume(context.Background(), hub.Cursor{Log: "first"}); err != nil {
+			w.Fatalf("resume: %v", err)
+		}
+		release()
+		synctest.Wait()
+		c.seesUpTo(1, 1000)
 	})
 }
 

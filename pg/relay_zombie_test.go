@@ -78,7 +78,14 @@ func TestRelay_AZombiePublishesInItsOwnEpochAndNumbersNothing(t *testing.T) {
 	_, epoch := awaitLeader(t, b, 0)
 	stand(t, s.url, b, "second")
 	s.exec(`INSERT INTO videos VALUES ('v1', 'alice')`)
-	<-frozen
+	eventually(t, "the first has a batch in hand", func() bool {
+		select {
+		case <-frozen:
+			return true
+		default:
+			return false
+		}
+	})
 	_, next := awaitLeader(t, b, epoch)
 	s.exec(`INSERT INTO videos VALUES ('v2', 'alice')`)
 	eventually(t, "the second publishes both", func() bool { return b.head() == 2 })
@@ -149,7 +156,7 @@ func TestRelay_AFrozenProcessIsReplacedAndNoWriterWaits(t *testing.T) {
 	writer := s.another()
 	writer.exec(`SET statement_timeout = '2s'; SET lock_timeout = '100ms'`)
 	writes, begin := 0, time.Now()
-	for one[bool](s, `SELECT EXISTS (`+leaderPID+`)`) {
+	for one[bool](s, `SELECT EXISTS (`+leaderPID+`)`) && time.Since(begin) < patience {
 		writes++
 		writer.exec(`UPDATE videos SET processing_status = $1`, fmt.Sprint("s", writes))
 	}
