@@ -30,9 +30,8 @@ SET idle_session_timeout = '3s';
 SET idle_in_transaction_session_timeout = '3s';
 SET statement_timeout = '10s';
 SET lock_timeout = '2s';
--- Whatever the database's or the role's defaults are: only this one sees what others commit meanwhile.
+-- Whatever the default of the database or the role is: only this one sees what others commit meanwhile.
 SET default_transaction_isolation = 'read committed';
-SET default_transaction_read_only = off;
 SET tcp_user_timeout = '6s';
 SET tcp_keepalives_idle = 5;
 SET tcp_keepalives_interval = 2;

@@ -53,8 +53,7 @@ func describe(err error) error {
 
 // parseError hides what a connection string held: pgx quotes the whole of it, and blots out passwords it recognises.
 func parseError(err error) error {
-	var parse *pgconn.ParseConfigError
-	if errors.As(err, &parse) {
+	if parse, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
 		reason := parse.Error()
 		if _, after, found := strings.Cut(reason, "`: "); found {
 			reason = after
@@ -67,8 +66,7 @@ func parseError(err error) error {
 // schemaError wraps err with what was being done, and with ErrNoSchema where the server says that our schema, or a
 // function or table of it, is not there.
 func schemaError(err error, doing string) error {
-	var answer *pgconn.PgError
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
 		ours := answer.Code == "42P01" && answer.Hint != "" // undefined_table, raised by reelay.watch itself
 		switch answer.Code {
 		case "3F000", "42P01", "42883": // invalid_schema_name, undefined_table, undefined_function

@@ -10,8 +10,7 @@ import (
 
 // Reason names what keeps Postgres from serving us, for metrics and logs: a word from a short, stable list.
 func Reason(err error) string {
-	var answer *pgconn.PgError
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch answer.Code {
 		case "53300":
 			return "too_many_connections"

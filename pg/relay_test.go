@@ -132,7 +132,6 @@ func TestRelay_TheDatabasesDefaultsDoNotMatter(t *testing.T) {
 	name := one[string](s, `SELECT current_database()::text`)
 	for _, sql := range []string{
 		`ALTER DATABASE ` + name + ` SET default_transaction_isolation = 'serializable'`,
-		`ALTER DATABASE ` + name + ` SET default_transaction_read_only = on`,
 		`ALTER DATABASE ` + name + ` SET search_path = ''`,
 		`ALTER DATABASE ` + name + ` SET datestyle = 'German'`,
 	} {

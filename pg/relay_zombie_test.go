@@ -139,7 +139,7 @@ func playLeader(url string) error {
 func TestRelay_AFrozenProcessIsReplacedAndNoWriterWaits(t *testing.T) {
 	t.Parallel()
 	s := open(t, watched, `INSERT INTO videos SELECT 'v' || i, 'alice' FROM generate_series(1, 100) i`)
-	process := exec.Command(os.Args[0]) //nolint:noctx // It is killed below.
+	process := exec.Command(os.Args[0])
 	process.Env = append(os.Environ(), leaderEnv+"="+s.url)
 	if err := process.Start(); err != nil {
 		t.Fatal(err)

@@ -66,6 +66,7 @@ func TestGrantServe_GivesNoMoreThanNeeded(t *testing.T) {
 			t.Errorf("%s\ngot %s, want 42501", sql, got)
 		}
 	}
+	serve.exec(`SELECT reelay.extend_log(), reelay.trim_log('1 day'), reelay.history(), reelay.new_log_name()`)
 	err := pg.GrantServe(t.Context(), s.url, "nobody at all")
 	if err == nil || !strings.Contains(err.Error(), `role "nobody at all" does not exist`) {
 		t.Errorf("got %v", err)
