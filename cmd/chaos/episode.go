@@ -61,6 +61,7 @@ type episode struct {
 	silence    time.Duration // the longest
 	untruth    time.Duration // the longest
 	still      time.Duration // the longest time in which this machine let nobody run
+	skipped    string        // why it was not played
 	verdict    verdict       // of all comparisons
 	broken     []string      // promises
 	late       []string      // bounds

@@ -101,7 +101,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if s.noNetns != nil {
 		_, _ = fmt.Fprintf(stdout, "%v: proxies swallow what a pulled cable would\n", s.noNetns)
 	}
-	r, err := p.carryOut(ctx, s, io.MultiWriter(stdout, logs))
+	r, err := p.carryOut(ctx, s, stdout)
 	err = errors.Join(err, s.stop(context.WithoutCancel(ctx)))
 	r.broken = append(r.broken, logs.alarms()...)
 	if err == nil && (!r.kept() || !r.inTime()) {

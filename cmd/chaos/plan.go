@@ -44,6 +44,8 @@ type report struct {
 	// Broken promises and bounds that were not kept, beyond those of a fault.
 	broken []string
 	late   []string
+	// What the replicas hold before and after all faults.
+	before, after resources
 }
 
 // row is all playings of one fault.
@@ -103,7 +105,7 @@ func (p plan) playAll(ctx context.Context, c *campaign, r *report, progress io.W
 	if _, err := c.compare(ctx); err != nil {
 		return err
 	}
-	before := c.resources(ctx)
+	r.before = c.resources(ctx)
 	random := rand.New(rand.NewPCG(p.seed, 0))
 	begun := time.Now()
 	for round := range p.rounds {
@@ -114,14 +116,16 @@ func (p plan) playAll(ctx context.Context, c *campaign, r *report, progress io.W
 			}
 			head := fmt.Sprintf("%6.1f s  round %d of %d, %2d of %d: %2d %-40s ", time.Since(begun).Seconds(), round+1, p.rounds, n+1, len(p.faults), row.fault.number, row.fault.title)
 			_, _ = fmt.Fprint(progress, head)
+			c.logf("plays %d %s", row.fault.number, row.fault.name)
 			e, err := p.playOne(ctx, c, row, random)
 			_, _ = fmt.Fprintln(progress, e.summary(err))
+			c.logf("played %d %s: %s", row.fault.number, row.fault.name, e.summary(err))
 			if err != nil {
 				return fmt.Errorf("%d %s: %w", row.fault.number, row.fault.name, err)
 			}
 		}
 	}
-	return p.settle(ctx, c, r, before)
+	return c.settle(ctx, r)
 }
 
 // playOne plays one fault, waits until all is as it was, and compares.
@@ -140,7 +144,7 @@ func (p plan) playOne(ctx context.Context, c *campaign, row *row, random *rand.R
 	}
 	err := row.fault.play(ctx, e)
 	if errors.Is(err, errSkipped) {
-		row.skipped = err.Error()
+		row.skipped, e.skipped = err.Error(), err.Error()
 		return e, nil
 	}
 	if err == nil {
@@ -203,6 +207,8 @@ func (e *episode) summary(err error) string {
 		return "interrupted"
 	case err != nil:
 		return "did not work"
+	case e.skipped != "":
+		return e.skipped
 	}
 	if len(e.recoveries) > 0 {
 		words = append(words, "recovered in "+seconds(slices.Max(e.recoveries)))
@@ -212,39 +218,4 @@ func (e *episode) summary(err error) string {
 		words = append(words, "WRONG: "+wrong)
 	}
 	return strings.Join(words, "; ")
-}
-
-// settle waits until the replicas have let go of what the faults made them take.
-func (p plan) settle(ctx context.Context, c *campaign, r *report, before resources) error {
-	var after resources
-	err := until(ctx, time.Minute, "the replicas have let go", func() bool {
-		after = c.resources(ctx)
-		return after.near(before)
-	})
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		r.late = append(r.late, fmt.Sprintf("the replicas do not return to where they were: %s before, %s after", before, after))
-	}
-	return nil
-}
-
-// resources are what all replicas together hold.
-type resources struct {
-	goroutines, descriptors, memory float64
-}
-
-func (c *campaign) resources(ctx context.Context) resources {
-	m := metricsOf(ctx, c.replicas)
-	return resources{m.sum("go_goroutines"), m.sum("process_open_fds"), m.sum("process_resident_memory_bytes")}
-}
-
-// near says whether nothing has leaked, as far as that shows: memory is given back late, and in part.
-func (r resources) near(before resources) bool {
-	return r.goroutines <= 1.2*before.goroutines+30 && r.descriptors <= 1.2*before.descriptors+30 && r.memory <= 2*before.memory+200<<20
-}
-
-func (r resources) String() string {
-	return fmt.Sprintf("%.0f goroutines, %.0f descriptors, %.0f MB", r.goroutines, r.descriptors, r.memory/(1<<20))
 }

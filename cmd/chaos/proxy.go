@@ -26,8 +26,8 @@ const proxyBuffer = 256 << 10
 // proxy is the network between one replica and one server. It can do what a good network never does: swallow
 // everything without closing anything, break off, take its time.
 //
-// It is our own: what is needed is less than a library's worth, and a black hole that keeps what it swallowed until it
-// heals, as TCP does by sending it again, is in none that we looked at.
+// It is our own, since it is small, and since its black hole has to be a certain one: it keeps what it swallowed, the end
+// of a connection too, until it heals, as TCP does by sending it again.
 type proxy struct {
 	listener net.Listener
 	wait     sync.WaitGroup // of all goroutines

@@ -249,6 +249,12 @@ func (s *stack) token(user string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) { return s.jwt.Mint(user, 3*time.Hour) }
 }
 
+// logf writes a line of this program's own among those of the others.
+func (s *stack) logf(format string, args ...any) {
+	line := fmt.Sprintf("chaos | time=%s ", time.Now().UTC().Format(time.RFC3339Nano)) + fmt.Sprintf(format, args...)
+	_, _ = io.WriteString(s.config.log, line+"\n") // a log that cannot be written is no reason to fail
+}
+
 // freeAddress finds a port of ip that is free now. Nothing keeps it so until it is used, but it is from below what is
 // given to outgoing connections: a replica that was killed can come back on it.
 func freeAddress(ctx context.Context, ip string) (string, error) {

@@ -43,16 +43,17 @@ other          events out of order or of another user, and states that differ fr
 `)
 	fmt.Fprintf(&b, "%d transactions (%d ended by an outage), %d events, %d received by %d sessions: %s\n",
 		r.Transactions, r.Failed, r.Events, r.Received, r.Sessions, r.verdict.String())
-	for _, row := range r.rows {
-		for _, note := range row.notes {
-			fmt.Fprintf(&b, "  %2d %s: %s\n", row.fault.number, row.fault.name, note)
-		}
-	}
 	for _, wrong := range r.wrong() {
 		fmt.Fprintf(&b, "  WRONG: %s\n", wrong)
 	}
 	for _, detail := range r.Details[:min(20, len(r.Details))] {
 		fmt.Fprintf(&b, "    %s\n", detail)
+	}
+	fmt.Fprintf(&b, "replicas: %s at the start, %s at the end\n", r.before, r.after)
+	for _, row := range r.rows {
+		for _, note := range row.notes {
+			fmt.Fprintf(&b, "  %2d %s: %s\n", row.fault.number, row.fault.name, note)
+		}
 	}
 	_, _ = io.WriteString(to, b.String()) // a terminal that is gone is no reason to fail
 }

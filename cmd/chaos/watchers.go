@@ -277,23 +277,22 @@ func (w *watcher) arrivalsSince(from time.Time) []arrival {
 // dialer connects to some replica, whatever address it is given.
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-// spread returns a dialer that tries the addresses from the nth on, and any other where that one is away: what a load
+// spread returns a dialer that tries the nth address, and the others, in any order, where that one is away: what a load
 // balancer does.
 func spread(n int, addresses func() []string) dialer {
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
-		var err error
-		all := addresses()
-		for try := range all {
-			at := (n + try) % len(all)
-			if try > 0 {
-				at = rand.IntN(len(all))
+		addresses := addresses()
+		first := n % len(addresses)
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, addresses[first])
+		for _, at := range rand.Perm(len(addresses)) {
+			if err == nil {
+				break
 			}
-			var conn net.Conn
-			if conn, err = (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, all[at]); err == nil {
-				return conn, nil
+			if at != first {
+				conn, err = (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, addresses[at])
 			}
 		}
-		return nil, err
+		return conn, err
 	}
 }
 

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+)
+
+// resources are what all replicas together hold.
+type resources struct {
+	goroutines, descriptors float64
+	heap, resident          float64 // bytes
+}
+
+// resources asks the replicas, after they have collected their garbage.
+func (c *campaign) resources(ctx context.Context) resources {
+	for _, r := range c.replicas {
+		if response, err := r.ask(ctx, "/debug/pprof/heap?gc=1"); err == nil { // else there is more than there need be
+			_, _ = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
+		}
+	}
+	m := metricsOf(ctx, c.replicas)
+	return resources{
+		goroutines: m.sum("go_goroutines"), descriptors: m.sum("process_open_fds"),
+		heap: m.sum("go_memstats_heap_alloc_bytes"), resident: m.sum("process_resident_memory_bytes"),
+	}
+}
+
+// near says whether nothing has leaked, as far as that shows. Resident memory is left out: the runtime gives it back
+// late, and in part.
+func (r resources) near(before resources) bool {
+	return r.goroutines <= 1.2*before.goroutines+30 && r.descriptors <= 1.2*before.descriptors+30 && r.heap <= 1.3*before.heap+15<<20
+}
+
+func (r resources) String() string {
+	return fmt.Sprintf("%.0f goroutines, %.0f descriptors, %.0f MB of heap (%.0f MB resident)",
+		r.goroutines, r.descriptors, r.heap/(1<<20), r.resident/(1<<20))
+}
+
+// settle waits until the replicas have let go of what the faults made them take.
+func (c *campaign) settle(ctx context.Context, r *report) error {
+	err := until(ctx, time.Minute, "the replicas have let go", func() bool {
+		r.after = c.resources(ctx)
+		return r.after.near(r.before)
+	})
+	if err != nil && ctx.Err() == nil {
+		r.late = append(r.late, fmt.Sprintf("the replicas do not return to where they were: %s before, %s after", r.before, r.after))
+	}
+	return ctx.Err()
+}
