@@ -65,6 +65,7 @@ var (
 	errRateLimited     = &problem{"rate_limited", http.StatusTooManyRequests, closeTryAgain, "Too many frames", "Send fewer, and connect again after a while, with the cursor."}
 	errSlowConsumer    = &problem{"slow_consumer", http.StatusServiceUnavailable, closeTryAgain, "The client reads too slowly", "Connect again with the cursor: nothing is lost."}
 	errUnavailable     = &problem{"unavailable", http.StatusServiceUnavailable, closeTryAgain, "Events cannot be read for now", "Connect again after a while, with the cursor: nothing is lost."}
+	errAway            = &problem{"unavailable", http.StatusServiceUnavailable, closeTryAgain, "Events cannot be read for now", "Stay connected: nothing is lost, and what was missed comes when they can."}
 	errAvailable       = &problem{"available", http.StatusOK, closeTryAgain, "Events can be read again", "Nothing to do: what was missed comes now."}
 	errRestart         = &problem{"restart", http.StatusServiceUnavailable, closeRestart, "This replica is going away", "Connect again with the cursor: nothing is lost."}
 	errInternal        = &problem{"internal", http.StatusInternalServerError, closeInternal, "Something went wrong here", "Connect again with the cursor. The operator finds the reason in the log."}

@@ -82,7 +82,7 @@ func NewServer(config Config) *Server {
 
 // announce tells every session that events cannot be read for now, or that they can again.
 func (s *Server) announce(available bool) {
-	news := errUnavailable
+	news := errAway
 	if available {
 		news = errAvailable
 	}
