@@ -52,9 +52,10 @@ deps-test: ## The same, and what the tests need: Node.js, Chromium, a C compiler
 .PHONY: test
 test: deps-test race e2e ## Run all tests: Go's with the race detector, and the browser's.
 
+# One package after the other: some of them need the whole machine, and would make the others late.
 .PHONY: race
 race: ## Run Go's tests with the race detector.
-	$(GOTEST) -race ./...
+	$(GOTEST) -race -p 1 ./...
 
 .PHONY: short
 short: ## Run the tests that need no server: seconds.

@@ -65,18 +65,18 @@ func (b *batcher[Request, Answer]) work(ctx context.Context) {
 }
 
 func (b *batcher[Request, Answer]) answer(ctx context.Context, calls []*call[Request, Answer]) {
-	ctx, cancel := context.WithTimeout(ctx, queryLimit)
-	defer cancel()
 	requests := make([]Request, len(calls))
 	for i, c := range calls {
 		requests[i] = c.request
 	}
-	answers, err := b.run(ctx, requests)
+	limited, cancel := context.WithTimeout(ctx, queryLimit)
+	answers, err := b.run(limited, requests)
+	cancel()
 	if err == nil && len(answers) != len(calls) {
 		err = errors.New("the query answered another number of requests")
 	}
 	if half := len(calls) / 2; half > 0 && refused(err) {
-		// One of them asks for what no query can answer, and the others must not suffer for it.
+		// One of them asks for what no query can answer, and the others must not suffer for it. Each half has its own time.
 		b.answer(ctx, calls[:half])
 		b.answer(ctx, calls[half:])
 		return
