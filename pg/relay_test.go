@@ -3,6 +3,7 @@ package pg_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 
@@ -143,6 +144,26 @@ func TestRelay_TheDatabasesDefaultsDoNotMatter(t *testing.T) {
 	eventually(t, "the event is published", func() bool { return b.head() == 1 })
 	if got := one[string](s, `SELECT string_agg(DISTINCT application_name, ' ') FROM pg_stat_activity WHERE pid = ANY (ARRAY(`+leaderPID+`))`); got != "reelay leader" {
 		t.Errorf("the leader's session is called %q", got)
+	}
+}
+
+// SERIALIZABLE fails a transaction that stands between two others, of which one reads what it writes. A leader that took
+// part in that would stand at one end of every writer, since it reads what they all write.
+func TestRelay_DoesNotFailSerializableWriters(t *testing.T) {
+	t.Parallel()
+	s := open(t, videos, `INSERT INTO videos SELECT 'v' || i, 'u' || i FROM generate_series(10000, 49999) i`, `ANALYZE videos; SELECT reelay.watch('videos')`)
+	s.exec(`ALTER DATABASE ` + one[string](s, `SELECT current_database()::text`) + ` SET default_transaction_isolation = 'serializable'`)
+	b := &bus{}
+	stand(t, s.url, b, "a")
+	awaitLeader(t, b, 0)
+	reader, writer := s.another(), s.another()
+	for position := range hub.Position(5) {
+		reader.exec(`BEGIN; SELECT processing_status FROM videos WHERE id = 'v45000'`)
+		reader.exec(`UPDATE videos SET processing_status = $1 WHERE id = 'v15000'`, fmt.Sprint("a", position))
+		writer.exec(`UPDATE videos SET processing_status = $1 WHERE id = 'v45000'`, fmt.Sprint("b", position))
+		eventually(t, "the writer's event", func() bool { return b.head() == 2*position+1 })
+		reader.exec(`COMMIT`)
+		eventually(t, "the reader's event", func() bool { return b.head() == 2*position+2 })
 	}
 }
 

@@ -44,11 +44,12 @@ func leaderWithoutPostgres(ctx context.Context, e *episode) error {
 		return err
 	}
 	e.lasts(ctx, from, e.unplugged)
+	quiet := e.probesOf(leader)[0].silence(from.happened, time.Now())
 	if err := heal(ctx); err != nil {
 		return err
 	}
 	took, err := e.flow(ctx, now(), e.probesOf(leader))
-	e.notef("plugged in again, whole after %s", seconds(took))
+	e.notef("the replica itself: silent for %s, plugged in again whole after %s", seconds(quiet), seconds(took))
 	return err
 }
 

@@ -51,11 +51,7 @@ type proxied struct {
 
 // newProxy listens on a free port of ip and leads to target.
 func newProxy(ctx context.Context, ip, target string) (*proxy, error) {
-	address, err := freeAddress(ctx, ip)
-	if err != nil {
-		return nil, err
-	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(ip, "0"))
 	if err != nil {
 		return nil, fmt.Errorf("start a proxy: %w", err)
 	}
