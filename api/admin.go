@@ -16,6 +16,9 @@ import (
 // readyLimit is how long a question for readiness may take.
 const readyLimit = 2 * time.Second
 
+// adminHeaderLimit is how long a request may take to send its headers.
+const adminHeaderLimit = 5 * time.Second
+
 // AdminConfig is what an Admin is made of.
 type AdminConfig struct {
 	// Listener is where it serves, out of reach of clients. Run closes it.
@@ -42,7 +45,7 @@ func (a *Admin) Drain() { a.draining.Store(true) }
 // Run serves until ctx ends and returns nil then, or an error when the listener fails.
 func (a *Admin) Run(ctx context.Context) error {
 	server := &http.Server{
-		Handler: a.handler(), ReadHeaderTimeout: headerLimit,
+		Handler: a.handler(), ReadHeaderTimeout: adminHeaderLimit,
 		ErrorLog: slog.NewLogLogger(a.config.Log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)

@@ -263,3 +263,10 @@ func unmarshal(t *testing.T, data []byte, to any) {
 }
 
 func newReader(r io.Reader) *bufio.Reader { return bufio.NewReader(r) }
+
+// browseAt makes a handshake as a page does, with a query and one header line.
+func (w *world) browseAt(query, line string) *client {
+	w.Helper()
+	name, value, _ := strings.Cut(line, ": ")
+	return w.dial(handshake{query: query, header: http.Header{name: {value}}})
+}

@@ -22,7 +22,8 @@ type clientFrame struct {
 
 // parseClientFrame reads one frame: exactly one JSON object with the members that its type has, each once, and no
 // others. Any other input is a problem; the frame is returned all the same, for its ref, if that could be read.
-func parseClientFrame(message []byte) (clientFrame, *problem) {
+// It may name videosMost videos.
+func parseClientFrame(message []byte, videosMost int) (clientFrame, *problem) {
 	if !utf8.Valid(message) {
 		return clientFrame{}, errInvalidUTF8
 	}
@@ -52,7 +53,7 @@ func parseClientFrame(message []byte) (clientFrame, *problem) {
 	switch {
 	case !valid || len(members) > 0:
 		return clientFrame{Ref: frame.Ref}, errInvalidFrame
-	case len(frame.Videos) > filterMost:
+	case len(frame.Videos) > videosMost:
 		return clientFrame{Ref: frame.Ref}, errTooManyVideos
 	case slices.ContainsFunc(frame.Videos, invalidVideo):
 		return clientFrame{Ref: frame.Ref}, errInvalidVideo

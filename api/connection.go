@@ -20,17 +20,14 @@ const (
 	inFlightMost = 2
 	// repliesMost bounds the gateway's own frames that wait for a client that does not read.
 	repliesMost = 64
-	// authLimit is how long a connection may go without a token.
-	authLimit = 5 * time.Second
 	// expiringBefore is how long before its end a session is told.
 	expiringBefore = 60 * time.Second
 	// closeGrace is how long a connection that closes waits: for the frames in flight, and for the client's side of it.
 	closeGrace = 2 * time.Second
 	// readLimit is how long Attach, a snapshot and the like may take in all.
 	readLimit = 10 * time.Second
-	// framesPerSecond and framesBurst bound what a client may send.
-	framesPerSecond = 10
-	framesBurst     = 40
+	// frameBurst is how many seconds' worth of frames a client may send at once.
+	frameBurst = 4
 	// badFramesMost is how many frames in error end a connection.
 	badFramesMost = 5
 )
@@ -65,6 +62,7 @@ type connection struct {
 	closing   bool            // no event is given to melody, and no frame queued any more
 	why       *problem        // what the client is told when the frames in flight are written; nil when that is done
 	ended     bool            // the socket has ended, or never came to be
+	leaves    []func()        // give back what the connection was admitted to
 	timer     *time.Timer     // to the next of: no token in time, expiring, expired, cut off
 }
 
@@ -72,7 +70,7 @@ func newConnection(s *Server, q query) *connection {
 	id := newID()
 	c := &connection{
 		server: s, id: id, query: q, log: s.log.With("session", id),
-		limiter: rate.NewLimiter(framesPerSecond, framesBurst), wire: &wire{},
+		limiter: newFrameLimiter(s.limits), wire: &wire{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.wire.late = func() { c.tracked(func() { c.close(errFrameTimeout) }) }
@@ -93,9 +91,19 @@ func owner(p auth.Principal) hub.Owner { return hub.Owner(p.User) }
 func (c *connection) open(ctx context.Context, p auth.Principal) error {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
+	leave, ok := c.server.admission.attach(p.User)
+	if !ok {
+		return errTooManyConnects
+	}
 	c.mu.Lock()
 	c.principal = p
+	if c.leaves = append(c.leaves, leave); c.ended {
+		defer leave()
+	}
 	c.mu.Unlock()
+	if err := c.stillGood(); err != nil {
+		return err
+	}
 	session, err := c.server.hub.Attach(ctx, owner(p), c.pump, hub.Options{Conflate: c.query.conflate})
 	if err != nil {
 		return err
@@ -205,7 +213,7 @@ func (c *connection) connected(socket *melody.Session) {
 	case c.session != nil:
 		c.schedule()
 	case c.denied == nil:
-		c.after(authLimit, c.tooLate)
+		c.after(c.server.limits.AuthTimeout, c.tooLate)
 	}
 	c.mu.Unlock()
 	switch {

@@ -24,7 +24,7 @@
 // Whatever ends a connection, its client is told why by a close frame that comes after all frames given to the socket,
 // and is cut off closeGrace later whether it has answered or not. Nobody holds a connection for ever: not by taking
 // nothing (writeLimit), by saying nothing (pongLimit), by not finishing a message (messageLimit) or a request
-// (headerLimit), nor by sending too much (framesPerSecond). What melody cannot see of that, wire looks at below it.
+// (Limits.HeaderTimeout), nor by sending too much (Limits.FrameRate). What melody cannot see of that, wire looks at below it.
 //
 // Server.Run serves until its context ends, then drains: no new connections, every socket closed with 1012, a few at a
 // time, so that its clients do not all come back at the same moment.

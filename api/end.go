@@ -144,11 +144,14 @@ func (c *connection) linger() { _, _ = io.Copy(io.Discard, c.wire.Conn) }
 func (c *connection) disconnected() {
 	c.mu.Lock()
 	c.closing, c.ended, c.why, c.own = true, true, nil, nil
-	session := c.session
+	session, leaves := c.session, c.leaves
 	if c.timer != nil {
 		c.timer.Stop()
 	}
 	c.mu.Unlock()
+	for _, leave := range leaves {
+		leave()
+	}
 	c.cancel()
 	c.wire.stop()
 	if session != nil {

@@ -46,10 +46,13 @@ var (
 	errParameter       = &problem{"invalid_parameter", http.StatusBadRequest, closePolicy, "A query parameter is not valid", "snapshot is 0 or 1; video is 1 to 1024 bytes and may be given 100 times; after may be given once."}
 	errMethod          = &problem{"method_not_allowed", http.StatusMethodNotAllowed, closePolicy, "Only GET is allowed here", "Use GET."}
 	errNotFound        = &problem{"not_found", http.StatusNotFound, closePolicy, "There is nothing at this address", "Events are at /events."}
-	errBody            = &problem{"unexpected_body", http.StatusBadRequest, closePolicy, "A GET request carries no body here", "Send the request without a body."}
+	errBody            = &problem{"unexpected_body", http.StatusBadRequest, closePolicy, "A request carries no body here", "Send the request without a body."}
 	errCursor          = &problem{"invalid_cursor", http.StatusBadRequest, closePolicy, "The cursor is malformed", "Use the id of the last event, or the cursor of the last reelay.* frame, exactly as it came; or leave after= out."}
 	errAmbiguous       = &problem{"ambiguous_credentials", http.StatusBadRequest, closePolicy, "More than one credential was sent", "Send the token in one place."}
 	errUnauthorized    = &problem{"unauthorized", http.StatusUnauthorized, closeUnauthorized, "A token is needed", "Send it as Authorization: Bearer, as subprotocol reelay.bearer.<token>, or, from a page or with the subprotocol reelay.v1, in a first frame auth."}
+	errInvalidTicket   = &problem{"invalid_ticket", http.StatusUnauthorized, closeUnauthorized, "The ticket is not valid", "A ticket is good once, for 30 seconds, from the page that asked for it. Get a new one from POST /tickets and connect again, with the cursor."}
+	errRevoked         = &problem{"token_revoked", http.StatusUnauthorized, closeUnauthorized, "The token was revoked", "Sign in again, get a new token and connect with it."}
+	errCookie          = &problem{"cookie_not_allowed", http.StatusForbidden, closeForbidden, "A cookie proves nothing here", "Connect from a page of an allowed origin, which browsers name in Origin; other clients send Authorization: Bearer."}
 	errInvalidToken    = &problem{"invalid_token", http.StatusUnauthorized, closeUnauthorized, "The token is not valid", "Get a new token and connect again."}
 	errTokenExpired    = &problem{"token_expired", http.StatusUnauthorized, closeUnauthorized, "The token has expired", "Get a new token and connect again, with the cursor."}
 	errUserMismatch    = &problem{"user_mismatch", http.StatusForbidden, closeForbidden, "The fresh token is another user's", "Open a connection of its own for each user."}
@@ -63,6 +66,8 @@ var (
 	errTooBig          = &problem{"frame_too_big", http.StatusRequestEntityTooLarge, closeTooBig, "The frame is too big", "A frame holds 12 KiB at most."}
 	errFrameTimeout    = &problem{"frame_timeout", http.StatusRequestTimeout, closeTimeout, "A frame was begun and not finished", "Send a frame within 5 seconds."}
 	errRateLimited     = &problem{"rate_limited", http.StatusTooManyRequests, closeTryAgain, "Too many frames", "Send fewer, and connect again after a while, with the cursor."}
+	errTooManyConnects = &problem{"rate_limited", http.StatusTooManyRequests, closeTryAgain, "Too many connections", "Close some, or connect again after a while, with the cursor: nothing is lost."}
+	errTicketsAway     = &problem{"tickets_unavailable", http.StatusServiceUnavailable, closeTryAgain, "Tickets cannot be made or used for now", "Try again after a while, with a new ticket; or connect by another way to send a token."}
 	errSlowConsumer    = &problem{"slow_consumer", http.StatusServiceUnavailable, closeTryAgain, "The client reads too slowly", "Connect again with the cursor: nothing is lost."}
 	errUnavailable     = &problem{"unavailable", http.StatusServiceUnavailable, closeTryAgain, "Events cannot be read for now", "Connect again after a while, with the cursor: nothing is lost."}
 	errAway            = &problem{"unavailable", http.StatusServiceUnavailable, closeTryAgain, "Events cannot be read for now", "Stay connected: nothing is lost, and what was missed comes when they can."}
@@ -86,6 +91,7 @@ func problemOf(err error) *problem {
 	}{
 		{auth.ErrNoToken, errUnauthorized},
 		{auth.ErrExpiredToken, errTokenExpired},
+		{auth.ErrRevokedToken, errRevoked},
 		{auth.ErrInvalidToken, errInvalidToken},
 		{auth.ErrAmbiguousCredentials, errAmbiguous},
 		{hub.ErrMalformedCursor, errCursor},

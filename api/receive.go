@@ -19,7 +19,7 @@ func (c *connection) receive(message []byte) {
 	if !c.admit() {
 		return
 	}
-	frame, bad := parseClientFrame(message)
+	frame, bad := parseClientFrame(message, c.server.limits.Videos)
 	switch {
 	case bad == errInvalidUTF8:
 		c.close(bad)
@@ -149,6 +149,10 @@ func (c *connection) renew(fresh auth.Principal, ref json.RawMessage) {
 		c.close(errUserMismatch)
 		return
 	}
+	if err := c.stillGood(); err != nil {
+		c.close(problemOf(err))
+		return
+	}
 	c.say("renewed", nil, expiresData{Expires: expires, Ref: ref})
 }
 
@@ -160,7 +164,7 @@ func (c *connection) subscribe(ctx context.Context, videos []string, ref json.Ra
 	for _, id := range videos {
 		wider[id] = true
 	}
-	if len(wider) > filterMost {
+	if len(wider) > c.server.limits.Videos {
 		return errTooManyVideos
 	}
 	if c.filter != nil {

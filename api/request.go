@@ -16,8 +16,6 @@ import (
 const (
 	// subprotocol is the name of the frames this package speaks.
 	subprotocol = "reelay.v1"
-	// filterMost is how many videos a connection may filter.
-	filterMost = 100
 	// videoIDMost is the longest video id in a filter, in bytes.
 	videoIDMost = 1024
 )
@@ -30,16 +28,18 @@ type query struct {
 	conflate bool
 }
 
-// parseQuery reads the query of /events. It returns a *problem, or ErrMalformedCursor.
-func parseQuery(raw string) (query, error) {
+// parseQuery reads the query of /events, which may filter videosMost videos. It returns a *problem, or
+// ErrMalformedCursor. Credentials in the query are not looked at; see credentialOf.
+func parseQuery(raw string, videosMost int) (query, url.Values, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil { // what cannot be read must not count as left out
-		return query{}, errParameter
+		return query{}, nil, errParameter
 	}
-	if values.Has("access_token") || values.Has("token") {
-		return query{}, errTokenInURL
-	}
-	var q query
+	q, err := queryOf(values, videosMost)
+	return q, values, err
+}
+
+func queryOf(values url.Values, videosMost int) (q query, err error) {
 	switch after := values["after"]; len(after) {
 	case 0:
 	case 1:
@@ -58,7 +58,7 @@ func parseQuery(raw string) (query, error) {
 		return query{}, err
 	}
 	q.videos = values["video"]
-	if len(q.videos) > filterMost || slices.ContainsFunc(q.videos, invalidVideo) {
+	if len(q.videos) > videosMost || slices.ContainsFunc(q.videos, invalidVideo) {
 		return query{}, errParameter
 	}
 	return q, nil

@@ -21,19 +21,18 @@ import (
 )
 
 const (
-	// headerLimit is how long a client may take to send its headers.
-	headerLimit = 5 * time.Second
-	// headerMost is the size of headers that is read; net/http adds 4 KiB of slack.
-	headerMost = 12 << 10
 	// drainFor is the time over which sockets are closed when the server ends.
 	drainFor = 2 * time.Second
 	// drainLimit is how long the server waits after that for requests that are not sockets.
 	drainLimit = 5 * time.Second
 )
 
-// verifier turns a token into a principal; see auth.Verifier.
+// verifier turns a token into a principal; see auth.Verifier. Its methods are safe for concurrent use.
 type verifier interface {
+	// Verify returns whose token it is. It refuses one that was revoked.
 	Verify(token string) (auth.Principal, error)
+	// Check returns an error if the principal was revoked since.
+	Check(principal auth.Principal) error
 	Leeway() time.Duration
 }
 
@@ -43,6 +42,16 @@ type Config struct {
 	Listener net.Listener
 	// AllowedOrigins are the pages that may connect, as scheme://host[:port]; "*" allows all. Empty: pages of the host itself.
 	AllowedOrigins []string
+	// Cookie is the name of a cookie that may hold a token; empty: cookies mean nothing.
+	Cookie string
+	// TokenInURL allows a token as ?access_token=.
+	TokenInURL bool
+	// TrustedProxies are the addresses or networks whose X-Forwarded-For is believed.
+	TrustedProxies []string
+	// Limits bounds what clients may take; see DefaultLimits.
+	Limits Limits
+	// Tickets keeps tickets for all replicas; nil: this is the only one.
+	Tickets TicketStore
 	// Replica is what clients are told this replica is called; may be empty.
 	Replica  string
 	Verifier verifier
@@ -53,14 +62,20 @@ type Config struct {
 
 // Server serves the public port. Its one method for others is Run.
 type Server struct {
-	listener net.Listener
-	origins  []string
-	replica  string
-	verifier verifier
-	hub      *hub.Hub
-	log      *slog.Logger
-	metrics  *Metrics
-	melody   *melody.Melody
+	listener   net.Listener
+	origins    []string
+	cookie     string
+	tokenInURL bool
+	proxies    []string
+	limits     Limits
+	admission  *admission
+	tickets    TicketStore
+	replica    string
+	verifier   verifier
+	hub        *hub.Hub
+	log        *slog.Logger
+	metrics    *Metrics
+	melody     *melody.Melody
 
 	mu          sync.Mutex
 	connections map[*connection]struct{} // guarded by mu
@@ -72,9 +87,13 @@ type Server struct {
 // NewServer returns a Server.
 func NewServer(config Config) *Server {
 	s := &Server{
-		listener: config.Listener, origins: config.AllowedOrigins, replica: config.Replica, verifier: config.Verifier,
-		hub: config.Hub, log: config.Log, metrics: config.Metrics, melody: newMelody(),
-		connections: make(map[*connection]struct{}),
+		listener: config.Listener, origins: config.AllowedOrigins, cookie: config.Cookie, tokenInURL: config.TokenInURL,
+		proxies: config.TrustedProxies, limits: config.Limits, admission: newAdmission(config.Limits), tickets: config.Tickets,
+		replica: config.Replica, verifier: config.Verifier, hub: config.Hub, log: config.Log, metrics: config.Metrics,
+		melody: newMelody(config.Limits), connections: make(map[*connection]struct{}),
+	}
+	if s.tickets == nil {
+		s.tickets = newMemoryTickets()
 	}
 	config.Hub.OnAvailability(s.announce)
 	return s
@@ -99,7 +118,7 @@ func (s *Server) Run(ctx context.Context) error {
 	requests, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer leave(nil)
 	server := &http.Server{
-		Handler: s.handler(), ReadHeaderTimeout: headerLimit, MaxHeaderBytes: headerMost, IdleTimeout: pongLimit,
+		Handler: s.handler(), ReadHeaderTimeout: s.limits.HeaderTimeout, MaxHeaderBytes: s.limits.HeaderSize, IdleTimeout: pongLimit,
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return requests },
 	}
@@ -176,16 +195,17 @@ func (s *Server) handler() http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
-	// No proxy is trusted to say who a client is: nothing here depends on it.
-	if err := engine.SetTrustedProxies(nil); err != nil {
-		panic(err) // cannot fail without any
+	engine.RemoteIPHeaders = []string{"X-Forwarded-For"}
+	if err := engine.SetTrustedProxies(s.proxies); err != nil {
+		panic(err) // they were checked with the settings
 	}
 	// A redirect would carry the query along, and nobody links here.
 	engine.RedirectTrailingSlash = false
-	engine.Use(s.recover, bodiless)
+	engine.Use(s.recover, s.bodiless, s.cors)
 	engine.NoRoute(errNotFound.write)
 	engine.NoMethod(errMethod.write)
 	engine.GET("/events", s.events)
+	engine.POST("/tickets", s.createTicket)
 	return engine
 }
 
@@ -205,10 +225,10 @@ func (s *Server) recover(c *gin.Context) {
 
 // bodiless keeps a request that announces a body from holding its connection: nothing here takes one, and net/http waits
 // for what was announced before it goes on, without a limit of its own.
-func bodiless(c *gin.Context) {
+func (s *Server) bodiless(c *gin.Context) {
 	if c.Request.ContentLength != 0 {
 		c.Header("Connection", "close")
-		_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now().Add(headerLimit)) // every net.Conn has one
+		_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now().Add(s.limits.HeaderTimeout)) // every net.Conn has one
 	}
 	c.Next()
 }

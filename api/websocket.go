@@ -26,21 +26,19 @@ const (
 	slowAfter = 5 * time.Second
 	// pongWithin is how long the answer to a ping may wait for the socket.
 	pongWithin = time.Second
-	// frameMost is the largest frame a client may send: a token of 8 KiB in an auth frame, and some.
-	frameMost = 12 << 10
 	// connectionKey is where a melody session keeps its connection.
 	connectionKey = "connection"
 )
 
-func newMelody() *melody.Melody {
+func newMelody(limits Limits) *melody.Melody {
 	m := melody.New()
 	m.Config.PingPeriod = pingEvery
 	m.Config.PongWait = pongLimit
 	m.Config.WriteWait = writeLimit
-	m.Config.MaxMessageSize = frameMost
+	m.Config.MaxMessageSize = limits.FrameSize
 	m.Config.MessageBufferSize = inFlightMost
 	m.Upgrader.Subprotocols = []string{subprotocol}
-	m.Upgrader.HandshakeTimeout = headerLimit
+	m.Upgrader.HandshakeTimeout = limits.HeaderTimeout
 	// A frame larger than the buffer for writing takes a second system call. It is used while writing only.
 	m.Upgrader.ReadBufferSize, m.Upgrader.WriteBufferSize, m.Upgrader.WriteBufferPool = 1024, 4096, new(sync.Pool)
 	// Compression stays off: its window costs each connection more memory than everything else together.
@@ -75,28 +73,29 @@ func (s *Server) events(c *gin.Context) {
 		return
 	}
 	if !originAllowed(r, s.origins) {
-		s.metrics.refused.WithLabelValues(errOrigin.Code).Inc()
-		errOrigin.write(c)
+		s.refuse(c, errOrigin)
 		return
 	}
-	q, err := parseQuery(r.URL.RawQuery)
+	q, values, err := parseQuery(r.URL.RawQuery, s.limits.Videos)
 	if err != nil {
 		s.deny(c, err)
 		return
 	}
+	leave, ok := s.admission.enter(clientAddress(c.ClientIP(), len(s.proxies) > 0))
+	if !ok {
+		s.deny(c, errTooManyConnects)
+		return
+	}
 	conn := newConnection(s, q)
-	token, _, err := auth.BearerFromHeader(r.Header)
+	conn.leaves = append(conn.leaves, leave)
+	principal, err := s.principalOf(r, values)
 	switch {
 	case errors.Is(err, auth.ErrNoToken) && (isBrowser(r) || offersSubprotocol(r)): // it may come in a frame
 	case err != nil:
+		conn.disconnected()
 		s.deny(c, err)
 		return
 	default:
-		principal, err := s.verifier.Verify(token)
-		if err != nil {
-			s.deny(c, err)
-			return
-		}
 		if err := conn.open(r.Context(), principal); err != nil {
 			if context.Cause(r.Context()) == errRestart { //nolint:errorlint // it is what Run gave, unwrapped
 				err = errRestart
@@ -122,6 +121,12 @@ func (s *Server) deny(c *gin.Context, err error) {
 	s.upgrade(c, conn)
 }
 
+// refuse answers with a problem document.
+func (s *Server) refuse(c *gin.Context, err error) {
+	s.refused(err)
+	problemOf(err).write(c)
+}
+
 // refused counts a refusal, and says in the log what the client is not told.
 func (s *Server) refused(err error) {
 	p := problemOf(err)
@@ -137,6 +142,11 @@ func (s *Server) upgrade(c *gin.Context, conn *connection) {
 		return
 	}
 	defer s.unregister(conn)
+	if err := conn.stillGood(); err != nil { // it may have been revoked before it could be found
+		conn.disconnected()
+		s.deny(c, err)
+		return
+	}
 	s.metrics.connections.Inc()
 	defer s.metrics.connections.Dec()
 	err := s.melody.HandleRequestWithKeys(hijacker{c.Writer, conn.wire}, c.Request, map[string]any{connectionKey: conn})

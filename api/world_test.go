@@ -31,6 +31,8 @@ type world struct {
 	bus       *hub.Local
 	auth      auth.Config
 	server    api.Config
+	revocable *revocable
+	revoke    func(user, tokenID string) // tells the server, after revocable
 	dialer    func(ctx context.Context, network, address string) (net.Conn, error)
 	registry  *prometheus.Registry
 	logged    *journal
@@ -80,8 +82,8 @@ func inWorld(t *testing.T, test func(*world), prepare ...func(*world)) {
 	})
 }
 
-// onTCP runs a test with real sockets, in real time.
-func onTCP(t *testing.T, test func(*world)) {
+// onTCP runs a test with real sockets, in real time. Those of prepare change what the server is made of.
+func onTCP(t *testing.T, test func(*world), prepare ...func(*world)) {
 	t.Helper()
 	w := newWorld(t)
 	var config net.ListenConfig
@@ -92,6 +94,9 @@ func onTCP(t *testing.T, test func(*world)) {
 	w.server.Listener = tcp
 	w.dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", tcp.Addr().String())
+	}
+	for _, p := range prepare {
+		p(w)
 	}
 	w.start()
 	for w.metric("reelay_hub_bus_up") != "1" {
@@ -112,8 +117,9 @@ func newWorld(t *testing.T) *world {
 		t.Fatalf("make a verifier: %v", err)
 	}
 	logger := slog.New(slog.NewJSONHandler(w.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w.revocable = &revocable{Verifier: verifier, users: make(map[string]bool), tokens: make(map[string]bool)}
 	w.server = api.Config{
-		Verifier: verifier, Log: logger, Metrics: api.NewMetrics(w.registry),
+		Verifier: w.revocable, Limits: api.DefaultLimits(), Log: logger, Metrics: api.NewMetrics(w.registry),
 		Hub: hub.New(w.bus, w.log, logger, hub.NewMetrics(w.registry)),
 	}
 	return w
@@ -130,6 +136,7 @@ func (w *world) start() {
 	ctx, drain := context.WithCancel(context.Background())
 	w.drain = drain
 	server := api.NewServer(w.server)
+	w.revoke = server.Revoke
 	go func() { w.ended <- server.Run(ctx) }()
 	w.Cleanup(func() {
 		w.stop()
@@ -227,10 +234,46 @@ func (w *world) publish(events ...*hub.Event) {
 	}
 }
 
+// revocable is a verifier that refuses what was revoked.
+type revocable struct {
+	*auth.Verifier
+
+	mu     sync.Mutex
+	users  map[string]bool // guarded by mu
+	tokens map[string]bool // guarded by mu
+	// beforeCheck is called first by Check, unless nil.
+	beforeCheck func()
+}
+
+func (r *revocable) Verify(token string) (auth.Principal, error) {
+	p, err := r.Verifier.Verify(token)
+	if err != nil {
+		return auth.Principal{}, err
+	}
+	return p, r.refuses(p)
+}
+
+func (r *revocable) Check(p auth.Principal) error {
+	if r.beforeCheck != nil {
+		r.beforeCheck()
+	}
+	return r.refuses(p)
+}
+
+func (r *revocable) refuses(p auth.Principal) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.users[p.User] || r.tokens[p.TokenID] {
+		return auth.ErrRevokedToken
+	}
+	return nil
+}
+
 // panicking is a verifier with a bug.
 type panicking struct{}
 
 func (panicking) Verify(string) (auth.Principal, error) { panic("a bug") }
+func (panicking) Check(auth.Principal) error            { panic("a bug") }
 func (panicking) Leeway() time.Duration                 { return 0 }
 
 // answer is an HTTP answer, read.

@@ -33,7 +33,12 @@ type Principal struct {
 	Expires time.Time
 	// TokenID is the jti claim, of the same form as User; empty if the token has none.
 	TokenID string
+	// Issued is the iat claim; zero if the token has none.
+	Issued time.Time
 }
+
+// ErrRevokedToken says that a token was good and is refused now.
+var ErrRevokedToken = errors.New("revoked")
 
 // Verifier tells good tokens from others. It is safe for concurrent use, and may be printed and logged as it is.
 type Verifier struct {

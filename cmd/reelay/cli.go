@@ -112,6 +112,7 @@ func newParser(p *program, helped func()) (*kong.Kong, error) {
 			{Key: "Redis", Title: "Redis:"},
 			{Key: "HTTP", Title: "HTTP:"},
 			{Key: "JWT", Title: "JWT (exactly one of a shared secret, a file with it, and a public key):"},
+			{Key: "Limits", Title: "Limits (who is beyond one is told rate_limited, and to come back):"},
 			{Key: "Relay", Title: "Relay:"},
 			{Key: "Logging", Title: "Logging:"},
 		}),

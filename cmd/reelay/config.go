@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reelay/reelay/api"
 	"github.com/reelay/reelay/auth"
 )
 
@@ -27,6 +28,16 @@ type Config struct {
 	JWT auth.Config
 	// AllowedOrigins are the origins whose pages may connect, as a browser spells them; "*" alone means any.
 	AllowedOrigins []string
+	// Cookie is the name of a cookie that may hold a token; empty for none.
+	Cookie string
+	// TokenInURL allows a token in the URL.
+	TokenInURL bool
+	// TrustedProxies are addresses and networks whose X-Forwarded-For is believed.
+	TrustedProxies []string
+	// Limits bounds what clients may take.
+	Limits api.Limits
+	// RedisSecret authenticates what replicas tell each other; zero: one that lives in the database does.
+	RedisSecret secret
 	// Retention is how long an event can be caught up with.
 	Retention time.Duration
 	// Wake is auto, notify or poll.
@@ -49,12 +60,20 @@ type serveCommand struct {
 	RedisURLFile string    `setting:"REELAY_REDIS_URL_FILE" group:"Redis" placeholder:"PATH" help:"File that holds the Redis URL, instead of the setting itself."`
 	RedisPrefix  string    `setting:"REELAY_REDIS_PREFIX" group:"Redis" default:"reelay" placeholder:"reelay" help:"Begins the name of every channel. Gateways that share a Redis and not a database need different ones."`
 
+	RedisSecret     secret `setting:"REELAY_REDIS_SECRET" group:"Redis" placeholder:"SECRET" help:"Authenticates what replicas tell each other by Redis, the same on all of them; at least 32 bytes. Without it, one that lives in the database is used."`
+	RedisSecretFile string `setting:"REELAY_REDIS_SECRET_FILE" group:"Redis" placeholder:"PATH" help:"File that holds it, instead of the setting itself."`
+
 	Listen         string `setting:"REELAY_LISTEN" group:"HTTP" default:":8080" placeholder:":8080" help:"Address for clients: GET /events."`
 	AdminListen    string `setting:"REELAY_ADMIN_LISTEN" group:"HTTP" default:"127.0.0.1:9090" placeholder:"127.0.0.1:9090" help:"Address for operators: /healthz, /readyz, /metrics, /debug/pprof. Never let strangers reach it."`
 	AllowedOrigins string `setting:"REELAY_ALLOWED_ORIGINS" group:"HTTP" placeholder:"ORIGIN,..." help:"Origins whose pages may connect, such as https://app.example.com. Clients that are no browser send none and need none. A lone * allows every page on the web to connect with a token it has: unsafe but for trying out."`
+	Cookie         string `setting:"REELAY_COOKIE" group:"HTTP" placeholder:"NAME" help:"Name of a cookie that holds a token. It counts for pages of allowed origins only."`
+	TokenInURL     bool   `setting:"REELAY_TOKEN_IN_URL" name:"token-in-url" group:"HTTP" help:"Accept a token as ?access_token=. URLs end up in logs and histories: a ticket from POST /tickets is better."`
+	TrustedProxies string `setting:"REELAY_TRUSTED_PROXIES" group:"HTTP" placeholder:"ADDRESS,..." help:"Addresses and networks of your balancers, such as 10.0.0.0/8: what they say in X-Forwarded-For is believed."`
 	Replica        string `setting:"REELAY_REPLICA" group:"HTTP" placeholder:"NAME" help:"Name of this replica, shown to clients in reelay.ready."`
 
 	JWT jwtFlags `embed:""`
+
+	Limits limitFlags `embed:""`
 
 	Retention string `setting:"REELAY_RETENTION" group:"Relay" default:"24h" placeholder:"24h" help:"How long events are kept for clients that come back; at least 1m."`
 	Wake      string `setting:"REELAY_WAKE" group:"Relay" default:"auto" placeholder:"auto" help:"How the leader learns of new events: auto (NOTIFY while it is quiet, polling while it is busy), notify, or poll (behind a proxy that drops notifications)."`
@@ -93,6 +112,11 @@ func (s *serveCommand) config() (Config, error) {
 		Listen:         s.Listen,
 		AdminListen:    s.AdminListen,
 		AllowedOrigins: checkOrigins(c, "REELAY_ALLOWED_ORIGINS", s.AllowedOrigins),
+		Cookie:         s.cookie(c),
+		TokenInURL:     s.TokenInURL,
+		TrustedProxies: checkProxies(c, "REELAY_TRUSTED_PROXIES", s.TrustedProxies),
+		Limits:         s.Limits.config(c),
+		RedisSecret:    s.redisSecret(c),
 		JWT:            s.JWT.config(c),
 		Retention:      s.retention(c),
 		Wake:           c.oneOf("REELAY_WAKE", s.Wake, "auto", "notify", "poll"),
@@ -135,6 +159,45 @@ func (s *serveCommand) redisURL(c *checker) secretURL {
 		checkURL(c, setting, example, s.RedisURL.Reveal(), "redis", "rediss", "unix")
 	}
 	return s.RedisURL
+}
+
+// cookieName is a cookie's name (RFC 6265 section 4.1.1).
+var cookieName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$")
+
+func (s *serveCommand) cookie(c *checker) string {
+	const setting, example = "REELAY_COOKIE", "session"
+	switch {
+	case s.Cookie == "":
+	case !cookieName.MatchString(s.Cookie):
+		c.reject(setting, example, "%q is no name of a cookie", s.Cookie)
+	case strings.TrimSpace(s.AllowedOrigins) == "*":
+		// Every page on the web could then connect as whoever looks at it.
+		c.reject("REELAY_ALLOWED_ORIGINS", "https://app.example.com", "* cannot be together with %s; name the origins", setting)
+	}
+	return s.Cookie
+}
+
+// minRedisSecret is the size of HMAC-SHA-256's own output: a shorter secret is the weakest part.
+const minRedisSecret = 32
+
+func (s *serveCommand) redisSecret(c *checker) secret {
+	const setting, fileSetting, example = "REELAY_REDIS_SECRET", "REELAY_REDIS_SECRET_FILE", "the output of: openssl rand -base64 48"
+	found, from := s.RedisSecret, setting
+	if s.RedisSecretFile != "" {
+		if !found.IsZero() {
+			c.reject(fileSetting, "/run/secrets/redis_secret", "is set together with %s; keep one of them", setting)
+			return found
+		}
+		text := c.file(fileSetting, s.RedisSecretFile, "/run/secrets/redis_secret")
+		if text == "" {
+			return secret{}
+		}
+		found, from = newSecret(text), fileSetting
+	}
+	if n := len(found.Reveal()); n > 0 && n < minRedisSecret {
+		c.reject(from, example, "has %d bytes, and needs %d at least", n, minRedisSecret)
+	}
+	return found
 }
 
 func (s *serveCommand) retention(c *checker) time.Duration {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/reelay/reelay/api"
 	"github.com/reelay/reelay/auth"
 )
 
@@ -36,6 +37,40 @@ func parseServe(t *testing.T, environ []string) (Config, error) {
 		t.Fatal(err)
 	}
 	return command.Serve.config()
+}
+
+func TestConfig_LimitsByDefault(t *testing.T) {
+	t.Parallel()
+	got, err := parseServe(t, goodSettings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Limits != api.DefaultLimits() {
+		t.Errorf("got %+v, want those of api, %+v", got.Limits, api.DefaultLimits())
+	}
+}
+
+func TestConfig_RefusesWhatIsUnsafeOrMeansNothing(t *testing.T) {
+	t.Parallel()
+	for environ, want := range map[string]string{
+		"REELAY_COOKIE=session REELAY_ALLOWED_ORIGINS=*": "REELAY_ALLOWED_ORIGINS",
+		"REELAY_COOKIE=a;b":                           "REELAY_COOKIE",
+		"REELAY_REDIS_SECRET=short":                   "REELAY_REDIS_SECRET",
+		"REELAY_TRUSTED_PROXIES=balancer.example.com": "REELAY_TRUSTED_PROXIES",
+		"REELAY_MAX_CONNECTIONS=0":                    "REELAY_MAX_CONNECTIONS",
+		"REELAY_MAX_FRAME_BYTES=4096":                 "REELAY_MAX_FRAME_BYTES", // no token fits
+		"REELAY_HEADER_TIMEOUT=1h":                    "REELAY_HEADER_TIMEOUT",
+		"REELAY_FRAME_RATE=many":                      "REELAY_FRAME_RATE",
+		"REELAY_REDIS_SECRET=" + testSecret + " REELAY_REDIS_SECRET_FILE=/x": "REELAY_REDIS_SECRET_FILE",
+	} {
+		_, err := parseServe(t, goodSettings(strings.Fields(environ)...))
+		if err == nil || !strings.Contains(err.Error(), "1 setting is wrong") || !strings.Contains(err.Error(), want+" (") {
+			t.Errorf("%s: got %v, want one complaint about %s", environ, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "short") && strings.Contains(environ, "short") {
+			t.Errorf("%s: the error holds the secret: %v", environ, err)
+		}
+	}
 }
 
 func writeFile(t *testing.T, content string) string {
@@ -73,12 +108,21 @@ func TestConfig_ReadsEverySetting(t *testing.T) {
 		"REELAY_ADMIN_LISTEN=[::1]:0", "REELAY_ALLOWED_ORIGINS=https://App.example.com:443, http://localhost:3000", "REELAY_RETENTION=72h",
 		"REELAY_WAKE=Poll", "REELAY_REPLICA=r-1", "REELAY_LOG_LEVEL=WARN", "REELAY_LOG_FORMAT=text",
 		"REELAY_JWT_ISSUER=https://issuer", "REELAY_JWT_AUDIENCE=events", "REELAY_JWT_USER_CLAIM=uid",
+		"REELAY_COOKIE=session", "REELAY_TOKEN_IN_URL=1", "REELAY_TRUSTED_PROXIES=10.0.0.0/8, ::1", "REELAY_REDIS_SECRET="+testSecret,
+		"REELAY_MAX_CONNECTIONS=1", "REELAY_MAX_CONNECTIONS_PER_USER=2", "REELAY_MAX_CONNECTIONS_PER_IP=3", "REELAY_CONNECT_RATE_PER_IP=4",
+		"REELAY_CONNECT_RATE_PER_USER=5", "REELAY_AUTH_TIMEOUT=6s", "REELAY_FRAME_RATE=7", "REELAY_MAX_FRAME_BYTES=10000",
+		"REELAY_MAX_VIDEOS=9", "REELAY_MAX_HEADER_BYTES=8000", "REELAY_HEADER_TIMEOUT=11s",
 	))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Config{
 		RedisPrefix: "staging", Listen: "127.0.0.1:0", AdminListen: "[::1]:0", AllowedOrigins: []string{"https://app.example.com", "http://localhost:3000"},
+		Cookie: "session", TokenInURL: true, TrustedProxies: []string{"10.0.0.0/8", "::1"},
+		Limits: api.Limits{
+			Connections: 1, ConnectionsPerUser: 2, ConnectionsPerIP: 3, ConnectRatePerIP: 4, ConnectRatePerUser: 5,
+			AuthTimeout: 6 * time.Second, FrameRate: 7, FrameSize: 10000, Videos: 9, HeaderSize: 8000, HeaderTimeout: 11 * time.Second,
+		},
 		Retention: 72 * time.Hour, Wake: "poll", Replica: "r-1", LogLevel: slog.LevelWarn, LogFormat: "text",
 	}
 	if got.DatabaseURL.Reveal() != "postgres://reelay@db/app" || got.RedisURL.Reveal() != "rediss://:hunter2@redis:6379" {
@@ -87,6 +131,10 @@ func TestConfig_ReadsEverySetting(t *testing.T) {
 	if got.JWT.Issuer != "https://issuer" || got.JWT.Audience != "events" || got.JWT.UserClaim != "uid" {
 		t.Errorf("JWT: got %+v", got.JWT)
 	}
+	if got.RedisSecret.Reveal() != testSecret {
+		t.Error("REELAY_REDIS_SECRET was not read")
+	}
+	got.RedisSecret = secret{}
 	checkSigns(t, got.JWT, testSecret)
 	got.DatabaseURL, got.RedisURL, got.JWT = secretURL{}, secretURL{}, auth.Config{}
 	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {

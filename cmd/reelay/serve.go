@@ -76,8 +76,9 @@ func serve(ctx context.Context, config Config, log *slog.Logger) error {
 	}, carrier)
 	listeners := hub.New(carrier, events, log, hub.NewMetrics(registry))
 	server := api.NewServer(api.Config{
-		Listener: public, AllowedOrigins: config.AllowedOrigins, Replica: config.Replica,
-		Verifier: verifier, Hub: listeners, Log: log, Metrics: api.NewMetrics(registry),
+		Listener: public, AllowedOrigins: config.AllowedOrigins, Cookie: config.Cookie, TokenInURL: config.TokenInURL,
+		TrustedProxies: config.TrustedProxies, Limits: config.Limits, Replica: config.Replica,
+		Verifier: gate{verifier}, Hub: listeners, Log: log, Metrics: api.NewMetrics(registry),
 	})
 	admin := api.NewAdmin(api.AdminConfig{
 		Listener: private, Log: log, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),

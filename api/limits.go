@@ -1,0 +1,186 @@
+package api
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Limits bounds what clients may take. Where one is reached, the client is told, and it shows in
+// reelay_refused_total or reelay_closes_total by the code that the client is told.
+type Limits struct {
+	// Connections is how many there may be on this replica, of any transport, long polls included.
+	Connections int
+	// ConnectionsPerUser is how many of them one user may have on this replica.
+	ConnectionsPerUser int
+	// ConnectionsPerIP is how many of them one address may have; of IPv6, one /64. See clientAddress for whose address
+	// is known.
+	ConnectionsPerIP int
+	// ConnectRatePerIP is how many connections an address may begin in a second, and twice as many at once.
+	ConnectRatePerIP float64
+	// ConnectRatePerUser is how many connections and tickets a user may begin in a second; at once, as many as there may be.
+	ConnectRatePerUser float64
+	// AuthTimeout is how long a WebSocket may go without a token.
+	AuthTimeout time.Duration
+	// FrameRate is how many frames, pings included, a client may send in a second, and four times as many at once.
+	FrameRate float64
+	// FrameSize is the largest frame a client may send, in bytes.
+	FrameSize int64
+	// Videos is how many videos a connection may filter.
+	Videos int
+	// HeaderSize is how many bytes of headers a request may have; net/http adds 4 KiB of slack.
+	HeaderSize int
+	// HeaderTimeout is how long a client may take to send them.
+	HeaderTimeout time.Duration
+}
+
+// DefaultLimits returns the limits for a replica in production.
+func DefaultLimits() Limits {
+	return Limits{
+		Connections: 50_000, ConnectionsPerUser: 1000, ConnectionsPerIP: 1000,
+		ConnectRatePerIP: 100, ConnectRatePerUser: 20, AuthTimeout: 5 * time.Second,
+		FrameRate: 10, FrameSize: 12 << 10, Videos: 100, HeaderSize: 12 << 10, HeaderTimeout: 5 * time.Second,
+	}
+}
+
+func newFrameLimiter(limits Limits) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(limits.FrameRate), int(frameBurst*limits.FrameRate))
+}
+
+// admission counts connections, and says whether there may be one more. It is safe for concurrent use.
+type admission struct {
+	limits Limits
+
+	mu    sync.Mutex
+	open  int // guarded by mu, as all below
+	ips   map[netip.Prefix]*visitor
+	users map[string]*visitor
+	swept time.Time
+}
+
+// visitor is an address or a user, with what it has open and how fast it may open more.
+type visitor struct {
+	open int
+	rate *rate.Limiter
+}
+
+// sweepEvery is how often visitors are forgotten who have nothing open, and might open as many as anybody.
+const sweepEvery = time.Minute
+
+func newAdmission(limits Limits) *admission {
+	return &admission{limits: limits, ips: make(map[netip.Prefix]*visitor), users: make(map[string]*visitor)}
+}
+
+// enter admits a connection of an address; an invalid prefix is nobody's, and counts for the replica alone. Whoever is
+// let in leaves once.
+func (a *admission) enter(ip netip.Prefix) (leave func(), ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sweep()
+	if a.open >= a.limits.Connections {
+		return nil, false
+	}
+	if !ip.IsValid() {
+		a.open++
+		return a.once(func() { a.open-- }), true
+	}
+	v := a.ips[ip]
+	if v == nil {
+		v = &visitor{rate: rate.NewLimiter(rate.Limit(a.limits.ConnectRatePerIP), int(2*a.limits.ConnectRatePerIP)+1)}
+		a.ips[ip] = v
+	}
+	if v.open >= a.limits.ConnectionsPerIP || !v.rate.Allow() {
+		return nil, false
+	}
+	a.open++
+	v.open++
+	return a.once(func() { a.open--; v.open-- }), true
+}
+
+// attach admits a connection of a user, as enter does of an address.
+func (a *admission) attach(user string) (leave func(), ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	v := a.user(user)
+	if v.open >= a.limits.ConnectionsPerUser || !v.rate.Allow() {
+		return nil, false
+	}
+	v.open++
+	return a.once(func() { v.open-- }), true
+}
+
+// allow tells whether a user may have one more thing that is counted by rate alone.
+func (a *admission) allow(user string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sweep()
+	return a.user(user).rate.Allow()
+}
+
+// user returns the user's visitor. a.mu is held.
+func (a *admission) user(user string) *visitor {
+	v := a.users[user]
+	if v == nil {
+		v = &visitor{rate: rate.NewLimiter(rate.Limit(a.limits.ConnectRatePerUser), a.limits.ConnectionsPerUser)}
+		a.users[user] = v
+	}
+	return v
+}
+
+// once makes of f, which needs a.mu, something that has an effect the first time.
+func (a *admission) once(f func()) func() {
+	return sync.OnceFunc(func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		f()
+	})
+}
+
+// sweep forgets visitors of whom nothing needs to be known. a.mu is held.
+func (a *admission) sweep() {
+	now := time.Now()
+	if now.Sub(a.swept) < sweepEvery {
+		return
+	}
+	a.swept = now
+	for ip, v := range a.ips {
+		if v.idle(now) {
+			delete(a.ips, ip)
+		}
+	}
+	for user, v := range a.users {
+		if v.idle(now) {
+			delete(a.users, user)
+		}
+	}
+}
+
+func (v *visitor) idle(now time.Time) bool {
+	return v.open == 0 && v.rate.TokensAt(now) >= float64(v.rate.Burst())
+}
+
+// clientAddress returns what connections of a client are counted under: address is the peer, or what trusted proxies
+// say of it. A peer in a private network is most likely a balancer that nobody named as trusted: its clients cannot be
+// told apart, and counted as one they would keep each other out. So it is nobody's address, unless it is known that
+// there are no such balancers, which proxies being trusted says.
+func clientAddress(address string, proxiesKnown bool) netip.Prefix {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	ip = ip.Unmap().WithZone("")
+	if !proxiesKnown && (ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast()) {
+		return netip.Prefix{}
+	}
+	bits := 32
+	if ip.Is6() {
+		bits = 64 // what one subscriber gets
+	}
+	prefix, err := ip.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return prefix
+}

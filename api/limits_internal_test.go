@@ -1,0 +1,106 @@
+package api
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestClientAddress(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		address string
+		proxies bool
+		want    string // empty: nobody's
+	}{
+		{"203.0.113.7", false, "203.0.113.7/32"},
+		{"::ffff:203.0.113.7", false, "203.0.113.7/32"},
+		{"2001:db8:1:2:3:4:5:6", false, "2001:db8:1:2::/64"},
+		{"10.0.0.1", false, ""},
+		{"127.0.0.1", false, ""},
+		{"::1", false, ""},
+		{"fe80::1%eth0", false, ""},
+		{"fd00::1", false, ""},
+		{"10.0.0.1", true, "10.0.0.1/32"},
+		{"127.0.0.1", true, "127.0.0.1/32"},
+		{"", true, ""},
+		{"pipe", true, ""},
+	} {
+		got := clientAddress(c.address, c.proxies)
+		if got.IsValid() != (c.want != "") || got.IsValid() && got.String() != c.want {
+			t.Errorf("clientAddress(%q, %v): got %v, want %q", c.address, c.proxies, got, c.want)
+		}
+	}
+}
+
+func limitsForTest() Limits {
+	return Limits{Connections: 4, ConnectionsPerUser: 2, ConnectionsPerIP: 3, ConnectRatePerIP: 4, ConnectRatePerUser: 1}
+}
+
+func TestAdmission_CountsReplicaAddressAndUser(t *testing.T) {
+	t.Parallel()
+	a := newAdmission(limitsForTest())
+	one, two := netip.MustParsePrefix("203.0.113.1/32"), netip.MustParsePrefix("203.0.113.2/32")
+	enter := func(ip netip.Prefix, want bool) func() {
+		t.Helper()
+		leave, ok := a.enter(ip)
+		if ok != want {
+			t.Fatalf("enter %v with %d open: got %v, want %v", ip, a.open, ok, want)
+		}
+		return leave
+	}
+	leave := enter(one, true)
+	enter(one, true)
+	enter(one, true)
+	enter(one, false) // the address has its three
+	enter(two, true)
+	enter(netip.Prefix{}, false) // the replica has its four
+	leave()
+	leave() // a second time is none
+	enter(netip.Prefix{}, true)
+	enter(two, false)
+
+	first, ok := a.attach("alice")
+	if _, again := a.attach("alice"); !ok || !again {
+		t.Fatal("alice may have two connections and got fewer")
+	}
+	if _, third := a.attach("alice"); third {
+		t.Fatal("alice got a third connection")
+	}
+	if _, other := a.attach("bob"); !other {
+		t.Fatal("bob is kept out by alice")
+	}
+	first()
+	if _, soon := a.attach("alice"); soon {
+		t.Fatal("alice begins a third connection within a second, and may begin one")
+	}
+}
+
+func TestAdmission_RatesAndForgets(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(limitsForTest())
+		ip := netip.MustParsePrefix("203.0.113.1/32")
+		let := 0
+		for range 100 {
+			if leave, ok := a.enter(ip); ok {
+				let++
+				leave()
+			}
+		}
+		if let != 9 {
+			t.Errorf("an address that may begin 4 in a second began %d at once, want 9", let)
+		}
+		_, _ = a.attach("bob") // stays
+		leave, _ := a.attach("alice")
+		leave()
+		<-time.After(2 * sweepEvery)
+		if leave, ok := a.enter(netip.Prefix{}); ok {
+			leave()
+		}
+		if len(a.ips) != 0 || len(a.users) != 1 {
+			t.Errorf("after two minutes it remembers %d addresses and %d users, want 0 and the one that is connected", len(a.ips), len(a.users))
+		}
+	})
+}
