@@ -59,6 +59,6 @@ func (c *connection) tooLate() {
 	open := c.principal.User != "" // or about to be: the log may take its time
 	c.mu.Unlock()
 	if !open {
-		c.close(errAuthTimeout)
+		c.close(c.server.reached(limitAuth))
 	}
 }

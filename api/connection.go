@@ -91,9 +91,9 @@ func owner(p auth.Principal) hub.Owner { return hub.Owner(p.User) }
 func (c *connection) open(ctx context.Context, p auth.Principal) error {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
-	leave, ok := c.server.admission.attach(p.User)
-	if !ok {
-		return errTooManyConnects
+	leave, l := c.server.admission.attach(p.User)
+	if l != "" {
+		return c.server.reached(l)
 	}
 	c.mu.Lock()
 	c.principal = p

@@ -98,7 +98,7 @@ func (c *connection) failed(err error) {
 		c.log.Error("a frame was dropped, closing the connection", "err", err)
 		c.server.tasks.Go(func() { c.close(errInternal) })
 	case errors.Is(err, websocket.ErrReadLimit):
-		c.close(errTooBig)
+		c.close(c.server.reached(limitFrameSize))
 		c.linger()
 	case brokeProtocol(err):
 		c.log.Debug("the client broke the protocol", "err", err)

@@ -8,8 +8,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Limits bounds what clients may take. Where one is reached, the client is told, and it shows in
-// reelay_refused_total or reelay_closes_total by the code that the client is told.
+// Limits bounds what clients may take. Where one is reached, the client is told, and reelay_limited_total counts it.
 type Limits struct {
 	// Connections is how many there may be on this replica, of any transport, long polls included.
 	Connections int
@@ -49,6 +48,44 @@ func newFrameLimiter(limits Limits) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(limits.FrameRate), int(frameBurst*limits.FrameRate))
 }
 
+// limit names one of Limits, as the label of a metric.
+type limit string
+
+const (
+	limitConnections limit = "connections"
+	limitPerUser     limit = "connections_per_user"
+	limitPerIP       limit = "connections_per_ip"
+	limitRatePerUser limit = "connect_rate_per_user"
+	limitRatePerIP   limit = "connect_rate_per_ip"
+	limitHeaders     limit = "headers" // too many, or too slow
+	limitVideos      limit = "videos"
+	limitFrameRate   limit = "frame_rate"
+	limitFrameSize   limit = "frame_size"
+	limitAuth        limit = "auth_timeout"
+)
+
+// limits is all of them, so that each metric stands at 0 from the start.
+var limits = []limit{
+	limitConnections, limitPerUser, limitPerIP, limitRatePerUser, limitRatePerIP, limitHeaders, limitVideos,
+	limitFrameRate, limitFrameSize, limitAuth,
+}
+
+// reached counts that a limit was, and returns how a client is told.
+func (s *Server) reached(l limit) *problem {
+	s.metrics.limited.WithLabelValues(string(l)).Inc()
+	switch l {
+	case limitVideos:
+		return errTooManyVideos
+	case limitFrameRate:
+		return errRateLimited
+	case limitFrameSize:
+		return errTooBig
+	case limitAuth:
+		return errAuthTimeout
+	}
+	return errTooManyConnects
+}
+
 // admission counts connections, and says whether there may be one more. It is safe for concurrent use.
 type admission struct {
 	limits Limits
@@ -73,50 +110,59 @@ func newAdmission(limits Limits) *admission {
 	return &admission{limits: limits, ips: make(map[netip.Prefix]*visitor), users: make(map[string]*visitor)}
 }
 
-// enter admits a connection of an address; an invalid prefix is nobody's, and counts for the replica alone. Whoever is
-// let in leaves once.
-func (a *admission) enter(ip netip.Prefix) (leave func(), ok bool) {
+// enter admits a connection of an address, or names the limit that is reached. An invalid prefix is nobody's address,
+// and counts for the replica alone. Whoever is let in leaves once.
+func (a *admission) enter(ip netip.Prefix) (leave func(), reached limit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sweep()
 	if a.open >= a.limits.Connections {
-		return nil, false
+		return nil, limitConnections
 	}
 	if !ip.IsValid() {
 		a.open++
-		return a.once(func() { a.open-- }), true
+		return a.once(func() { a.open-- }), ""
 	}
 	v := a.ips[ip]
 	if v == nil {
 		v = &visitor{rate: rate.NewLimiter(rate.Limit(a.limits.ConnectRatePerIP), int(2*a.limits.ConnectRatePerIP)+1)}
 		a.ips[ip] = v
 	}
-	if v.open >= a.limits.ConnectionsPerIP || !v.rate.Allow() {
-		return nil, false
+	switch {
+	case v.open >= a.limits.ConnectionsPerIP:
+		return nil, limitPerIP
+	case !v.rate.Allow():
+		return nil, limitRatePerIP
 	}
 	a.open++
 	v.open++
-	return a.once(func() { a.open--; v.open-- }), true
+	return a.once(func() { a.open--; v.open-- }), ""
 }
 
 // attach admits a connection of a user, as enter does of an address.
-func (a *admission) attach(user string) (leave func(), ok bool) {
+func (a *admission) attach(user string) (leave func(), reached limit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	v := a.user(user)
-	if v.open >= a.limits.ConnectionsPerUser || !v.rate.Allow() {
-		return nil, false
+	switch {
+	case v.open >= a.limits.ConnectionsPerUser:
+		return nil, limitPerUser
+	case !v.rate.Allow():
+		return nil, limitRatePerUser
 	}
 	v.open++
-	return a.once(func() { v.open-- }), true
+	return a.once(func() { v.open-- }), ""
 }
 
-// allow tells whether a user may have one more thing that is counted by rate alone.
-func (a *admission) allow(user string) bool {
+// allow admits one more thing of a user that is counted by rate alone.
+func (a *admission) allow(user string) (reached limit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sweep()
-	return a.user(user).rate.Allow()
+	if !a.user(user).rate.Allow() {
+		return limitRatePerUser
+	}
+	return ""
 }
 
 // user returns the user's visitor. a.mu is held.

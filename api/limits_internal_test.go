@@ -42,39 +42,39 @@ func TestAdmission_CountsReplicaAddressAndUser(t *testing.T) {
 	t.Parallel()
 	a := newAdmission(limitsForTest())
 	one, two := netip.MustParsePrefix("203.0.113.1/32"), netip.MustParsePrefix("203.0.113.2/32")
-	enter := func(ip netip.Prefix, want bool) func() {
+	enter := func(ip netip.Prefix, want limit) func() {
 		t.Helper()
-		leave, ok := a.enter(ip)
-		if ok != want {
-			t.Fatalf("enter %v with %d open: got %v, want %v", ip, a.open, ok, want)
+		leave, got := a.enter(ip)
+		if got != want {
+			t.Fatalf("enter %v with %d open: got limit %q, want %q", ip, a.open, got, want)
 		}
 		return leave
 	}
-	leave := enter(one, true)
-	enter(one, true)
-	enter(one, true)
-	enter(one, false) // the address has its three
-	enter(two, true)
-	enter(netip.Prefix{}, false) // the replica has its four
+	leave := enter(one, "")
+	enter(one, "")
+	enter(one, "")
+	enter(one, limitPerIP)
+	enter(two, "")
+	enter(netip.Prefix{}, limitConnections)
 	leave()
 	leave() // a second time is none
-	enter(netip.Prefix{}, true)
-	enter(two, false)
+	enter(netip.Prefix{}, "")
+	enter(two, limitConnections)
 
-	first, ok := a.attach("alice")
-	if _, again := a.attach("alice"); !ok || !again {
-		t.Fatal("alice may have two connections and got fewer")
+	attach := func(user string, want limit) func() {
+		t.Helper()
+		leave, got := a.attach(user)
+		if got != want {
+			t.Fatalf("attach %s: got limit %q, want %q", user, got, want)
+		}
+		return leave
 	}
-	if _, third := a.attach("alice"); third {
-		t.Fatal("alice got a third connection")
-	}
-	if _, other := a.attach("bob"); !other {
-		t.Fatal("bob is kept out by alice")
-	}
-	first()
-	if _, soon := a.attach("alice"); soon {
-		t.Fatal("alice begins a third connection within a second, and may begin one")
-	}
+	leave = attach("alice", "")
+	attach("alice", "")
+	attach("alice", limitPerUser)
+	attach("bob", "") // is not kept out by alice
+	leave()
+	attach("alice", limitRatePerUser) // a third within a second
 }
 
 func TestAdmission_RatesAndForgets(t *testing.T) {
@@ -84,7 +84,7 @@ func TestAdmission_RatesAndForgets(t *testing.T) {
 		ip := netip.MustParsePrefix("203.0.113.1/32")
 		let := 0
 		for range 100 {
-			if leave, ok := a.enter(ip); ok {
+			if leave, l := a.enter(ip); l == "" {
 				let++
 				leave()
 			}
@@ -96,7 +96,7 @@ func TestAdmission_RatesAndForgets(t *testing.T) {
 		leave, _ := a.attach("alice")
 		leave()
 		<-time.After(2 * sweepEvery)
-		if leave, ok := a.enter(netip.Prefix{}); ok {
+		if leave, l := a.enter(netip.Prefix{}); l == "" {
 			leave()
 		}
 		if len(a.ips) != 0 || len(a.users) != 1 {

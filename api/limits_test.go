@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,8 +59,8 @@ func TestLimits_ConnectionsOfAUser(t *testing.T) {
 		hangUp(first)
 		pass(time.Second) // so that the rate allows it
 		w.live("alice")   // there is room again
-		if got := w.metric(`reelay_refused_total{code="rate_limited"}`); got != "2" {
-			w.Errorf("got %s refusals counted, want 2 (the third was a close)", got)
+		if got := w.metric(`reelay_limited_total{limit="connections_per_user"}`); got != "3" {
+			w.Errorf("the limit was reached %s times, by the metric; want 3", got)
 		}
 	}, limited(func(l *api.Limits) { l.ConnectionsPerUser = 2; l.ConnectRatePerUser = 1e9 }))
 }
@@ -117,5 +118,39 @@ func TestLimits_AddressesBehindProxies(t *testing.T) {
 			get(w, "203.0.113.9, 203.0.113.1", 429) // what the client itself put there means nothing
 			get(w, "203.0.113.2", 101)
 		}, limited(one), func(w *world) { w.server.TrustedProxies = []string{"127.0.0.0/8"} })
+	})
+}
+
+// Headers that are too slow or too many are cut by net/http, and counted all the same.
+func TestLimits_HeadersAreCounted(t *testing.T) {
+	t.Parallel()
+	const counted = `reelay_limited_total{limit="headers"}`
+	inWorld(t, func(w *world) {
+		conn, err := w.dialer(w.Context(), "", "")
+		if err != nil {
+			w.Fatalf("connect: %v", err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "GET /events HTTP/1.1\r\n"); err != nil {
+			w.Fatalf("send a line: %v", err)
+		}
+		pass(6 * time.Second)
+		if got := w.metric(counted); got != "1" {
+			w.Errorf("after slow headers: counted %s, want 1", got)
+		}
+		if a := w.send(request("GET /events HTTP/1.1", "X: "+strings.Repeat("x", 17<<10))); a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			w.Errorf("got %s, want 431", a.Status)
+		}
+		w.send(request("GET /nothing HTTP/1.1", "Connection: close"))
+		hangUp(w.live("alice"))
+		silent, err := w.dialer(w.Context(), "", "")
+		if err != nil {
+			w.Fatalf("connect: %v", err)
+		}
+		silent.Close()
+		pass(time.Second)
+		if got := w.metric(counted); got != "2" {
+			w.Errorf("after headers that are too big, and three that are fine: counted %s, want 2", got)
+		}
 	})
 }

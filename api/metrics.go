@@ -11,6 +11,7 @@ type Metrics struct {
 	connections prometheus.Gauge
 	refused     *prometheus.CounterVec
 	closes      *prometheus.CounterVec
+	limited     *prometheus.CounterVec
 	panics      prometheus.Counter
 }
 
@@ -26,12 +27,18 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		closes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "reelay_closes_total", Help: "Connections that this replica closed, by the code the client is told.",
 		}, []string{"code"}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "reelay_limited_total", Help: "How often a limit of connections, rates or sizes was reached, by limit.",
+		}, []string{"limit"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "reelay_panics_total", Help: "Panics caught in a handler. Each is a bug.",
 		}),
 	}
+	for _, l := range limits {
+		m.limited.WithLabelValues(string(l))
+	}
 	if registerer != nil {
-		registerer.MustRegister(m.connections, m.refused, m.closes, m.panics)
+		registerer.MustRegister(m.connections, m.refused, m.closes, m.limited, m.panics)
 	}
 	return m
 }

@@ -24,6 +24,9 @@ func (c *connection) receive(message []byte) {
 	case bad == errInvalidUTF8:
 		c.close(bad)
 		return
+	case bad == errTooManyVideos:
+		c.complain(c.server.reached(limitVideos), frame.Ref)
+		return
 	case bad != nil:
 		c.complain(bad, frame.Ref)
 		return
@@ -54,7 +57,7 @@ func (c *connection) admit() bool {
 	closing := c.closing
 	c.mu.Unlock()
 	if !closing && !c.limiter.Allow() {
-		c.close(errRateLimited)
+		c.close(c.server.reached(limitFrameRate))
 		return false
 	}
 	return !closing
@@ -165,7 +168,7 @@ func (c *connection) subscribe(ctx context.Context, videos []string, ref json.Ra
 		wider[id] = true
 	}
 	if len(wider) > c.server.limits.Videos {
-		return errTooManyVideos
+		return c.server.reached(limitVideos)
 	}
 	if c.filter != nil {
 		// First the filter and then the question, so that what changes between the two is not missed. A connection that

@@ -117,8 +117,9 @@ func (s *Server) announce(available bool) {
 func (s *Server) Run(ctx context.Context) error {
 	requests, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer leave(nil)
+	unread := newUnread(s.metrics.limited.WithLabelValues(string(limitHeaders)).Inc)
 	server := &http.Server{
-		Handler: s.handler(), ReadHeaderTimeout: s.limits.HeaderTimeout, MaxHeaderBytes: s.limits.HeaderSize, IdleTimeout: pongLimit,
+		Handler: unread.handle(s.handler()), ConnContext: unread.context, ConnState: unread.state, ReadHeaderTimeout: s.limits.HeaderTimeout, MaxHeaderBytes: s.limits.HeaderSize, IdleTimeout: pongLimit,
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return requests },
 	}

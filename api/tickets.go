@@ -65,8 +65,8 @@ func (s *Server) createTicket(c *gin.Context) {
 		s.refuse(c, err)
 		return
 	}
-	if !s.admission.allow(principal.User) {
-		s.refuse(c, errTooManyConnects)
+	if l := s.admission.allow(principal.User); l != "" {
+		s.refuse(c, s.reached(l))
 		return
 	}
 	value, err := json.Marshal(ticket{

@@ -81,9 +81,9 @@ func (s *Server) events(c *gin.Context) {
 		s.deny(c, err)
 		return
 	}
-	leave, ok := s.admission.enter(clientAddress(c.ClientIP(), len(s.proxies) > 0))
-	if !ok {
-		s.deny(c, errTooManyConnects)
+	leave, l := s.admission.enter(clientAddress(c.ClientIP(), len(s.proxies) > 0))
+	if l != "" {
+		s.deny(c, s.reached(l))
 		return
 	}
 	conn := newConnection(s, q)
