@@ -23,6 +23,8 @@ import (
 const (
 	// headerLimit is how long a client may take to send its headers.
 	headerLimit = 5 * time.Second
+	// answerLimit is how long an answer may take, waiting included. Those who follow have limits of their own.
+	answerLimit = waitMost + 30*time.Second
 	// headerMost is the size of headers that is read; net/http adds 4 KiB of slack.
 	headerMost = 12 << 10
 	// drainFor is the time over which sockets are closed when the server ends.
@@ -98,7 +100,11 @@ func (s *Server) announce(available bool) {
 func (s *Server) Run(ctx context.Context) error {
 	requests, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer leave(nil)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true) // for proxies: their clients share connections
 	server := &http.Server{
+		Protocols: protocols, WriteTimeout: answerLimit, HTTP2: &http.HTTP2Config{SendPingTimeout: pingEvery, PingTimeout: pongLimit - pingEvery, WriteByteTimeout: writeLimit},
 		Handler: s.handler(), ReadHeaderTimeout: headerLimit, MaxHeaderBytes: headerMost, IdleTimeout: pongLimit,
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return requests },
@@ -160,6 +166,7 @@ func (s *Server) register(c *connection) bool {
 		return false
 	}
 	s.connections[c] = struct{}{}
+	s.metrics.connections.Inc()
 	s.tasks.Add(1)
 	return true
 }
@@ -168,6 +175,7 @@ func (s *Server) unregister(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.connections, c)
+	s.metrics.connections.Dec()
 	s.tasks.Done()
 }
 
@@ -192,7 +200,11 @@ func (s *Server) handler() http.Handler {
 // recover keeps a panic to its request. gin's own logs headers and query, which hold tokens.
 func (s *Server) recover(c *gin.Context) {
 	defer func() {
-		if value := recover(); value != nil {
+		value := recover()
+		if value == http.ErrAbortHandler { //nolint:errorlint,err113 // it is what was given to panic
+			panic(value) // a stream is broken off: net/http sees to it
+		}
+		if value != nil {
 			s.metrics.panics.Inc()
 			s.log.Error("panic in a handler", "panic", fmt.Sprint(value), "route", c.FullPath(), "stack", stack())
 			if !c.Writer.Written() {
