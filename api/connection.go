@@ -7,15 +7,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/olahol/melody"
-	"golang.org/x/time/rate"
-
 	"github.com/reelay/reelay/auth"
 	"github.com/reelay/reelay/hub"
 )
 
 const (
-	// inFlightMost is how many frames lie in melody at once: one that is being written, and one to follow it. melody's
+	// inFlightMost is how many frames lie in a transport at once: one that is being written, and one to follow it. melody's
 	// buffer is of this size; what it cannot take it drops, so no more is ever given.
 	inFlightMost = 2
 	// repliesMost bounds the gateway's own frames that wait for a client that does not read.
@@ -26,54 +23,42 @@ const (
 	closeGrace = 2 * time.Second
 	// readLimit is how long Attach, a snapshot and the like may take in all.
 	readLimit = 10 * time.Second
-	// frameBurst is how many seconds' worth of frames a client may send at once.
-	frameBurst = 4
-	// badFramesMost is how many frames in error end a connection.
-	badFramesMost = 5
 )
 
-// connection is one WebSocket: it takes frames from its hub.Session at the speed at which the socket takes them.
+// connection is one client that follows its user's events: it takes frames from its hub.Session at the speed at which its
+// transport takes them.
 //
-// Locks: mu may be held when a session's, a feed's or a melody session's lock is taken, never the other way round, and
-// not across I/O: pump, which the bus calls, must not wait for any client.
+// Locks: mu may be held when a session's, a feed's or a transport's lock is taken, never the other way round, and not
+// across I/O: pump, which the bus calls, must not wait for any client.
 type connection struct {
-	server  *Server
-	id      string
-	query   query
-	log     *slog.Logger
-	limiter *rate.Limiter
-	wire    *wire
-	denied  *problem // unless nil, the connection is there to be told this, and closed
-	bad     int      // frames in error; used by the reading goroutine alone
+	server *Server
+	id     string
+	query  query
+	denied *problem // unless nil, the connection is there to be told this, and closed
 	// ctx is done when the connection closes, so that what is being read for it ends too.
 	ctx    context.Context
 	cancel context.CancelFunc
 
 	mu        sync.Mutex
-	socket    *melody.Session // nil until upgraded; guarded by mu, as all below
+	transport transport       // nil until the client has been answered; guarded by mu, as all below
 	session   *hub.Session    // nil until authenticated
 	principal auth.Principal  // of the last good token; zero while there was none
 	filter    map[string]bool // nil: all videos; false: not the user's any more, so that only its last events can come
-	own       [][]byte        // the gateway's frames, to be sent before further events
+	own       []frame         // the gateway's frames, to be sent before further events
 	numbered  int             // own frames made
-	inFlight  int             // frames given to melody and not written yet
-	moved     time.Time       // when a frame was last given to an idle socket, or written
+	inFlight  int             // frames given to the transport and not written yet
+	moved     time.Time       // when a frame was last given to an idle transport, or written
 	placing   bool            // a goroutine gives the session a new place
-	closing   bool            // no event is given to melody, and no frame queued any more
+	closing   bool            // no event is given to the transport, and no frame queued any more
 	why       *problem        // what the client is told when the frames in flight are written; nil when that is done
-	ended     bool            // the socket has ended, or never came to be
+	ended     bool            // the transport has ended, or never came to be
 	leaves    []func()        // give back what the connection was admitted to
 	timer     *time.Timer     // to the next of: no token in time, expiring, expired, cut off
 }
 
 func newConnection(s *Server, q query) *connection {
-	id := newID()
-	c := &connection{
-		server: s, id: id, query: q, log: s.log.With("session", id),
-		limiter: newFrameLimiter(s.limits), wire: &wire{},
-	}
+	c := &connection{server: s, id: newID(), query: q}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.wire.late = func() { c.tracked(func() { c.close(errFrameTimeout) }) }
 	for _, id := range q.videos {
 		if c.filter == nil {
 			c.filter = make(map[string]bool)
@@ -82,6 +67,9 @@ func newConnection(s *Server, q query) *connection {
 	}
 	return c
 }
+
+// log returns a logger that names the connection. Few connections ever log, so none keeps one.
+func (c *connection) log() *slog.Logger { return c.server.log.With("session", c.id) }
 
 // owner is the only place where a token's user becomes an owner of events.
 func owner(p auth.Principal) hub.Owner { return hub.Owner(p.User) }
@@ -187,29 +175,14 @@ func (c *connection) saySnapshot(ctx context.Context, session *hub.Session, lost
 	return nil
 }
 
-// say queues a frame of the gateway's own; pump sends it.
-func (c *connection) say(kind string, cursor *hub.Cursor, data any) {
+// connected is called when the client has been answered, with what carries frames to it from now on.
+func (c *connection) connected(t transport) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing {
-		return
-	}
-	c.numbered++
-	c.own = append(c.own, encodeOwn(c.id, c.numbered, kind, cursor, data))
-}
-
-// connected is called when the socket is there, before it is read.
-func (c *connection) connected(socket *melody.Session) {
-	defer func() { c.survived(recover()) }()
-	conn := socket.WebsocketConnection()
-	conn.SetPingHandler(func(data string) error { c.pinged(conn, data); return nil })
-	conn.SetCloseHandler(func(code int, _ string) error { c.parting(conn, code); return nil })
-	c.mu.Lock()
-	c.socket = socket
-	closing := c.closing // the server began to drain before there was a socket to be told
+	c.transport = t
+	closing := c.closing // the server began to drain before there was a way to tell
 	switch {
 	case closing:
-		c.after(closeGrace, c.cut)
+		c.after(closeGrace, t.cut)
 	case c.session != nil:
 		c.schedule()
 	case c.denied == nil:
@@ -226,38 +199,38 @@ func (c *connection) connected(socket *melody.Session) {
 	}
 }
 
-// pump gives frames to the socket for as long as it takes them. It does not block: it is called by the bus, by the
-// socket when a frame has been written, and by whoever queues a frame.
+// pump gives frames to the transport for as long as it takes them. It does not block: it is called by the bus, by the
+// transport when a frame has been written, and by whoever queues a frame.
 func (c *connection) pump() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.socket != nil && c.inFlight < inFlightMost {
-		frame := c.next()
-		if frame == nil {
+	for c.transport != nil && c.inFlight < inFlightMost {
+		f, ok := c.next()
+		if !ok {
 			return
 		}
 		if c.inFlight == 0 {
 			c.moved = time.Now()
 		}
 		c.inFlight++
-		if err := c.socket.Write(frame); err != nil {
-			return // the socket has ended, and disconnected follows
+		if err := c.transport.send(f); err != nil {
+			return // it has ended, and disconnected follows
 		}
 	}
 }
 
-// next takes the next frame, or returns nil if there is none for now. c.mu is held.
-func (c *connection) next() []byte {
+// next takes the next frame, and reports false if there is none for now. c.mu is held.
+func (c *connection) next() (frame, bool) {
 	if len(c.own) > 0 {
-		frame := c.own[0]
+		f := c.own[0]
 		c.own = c.own[1:]
 		if len(c.own) == 0 {
 			c.own = nil
 		}
-		return frame
+		return f, true
 	}
 	if c.session == nil || c.placing || c.closing {
-		return nil
+		return frame{}, false
 	}
 	event, id, err := c.session.Next()
 	var lost *hub.ErrReset
@@ -266,11 +239,11 @@ func (c *connection) next() []byte {
 		c.placing = true
 		session := c.session
 		c.server.tasks.Go(func() { c.replace(session, lost) })
-		return nil
+		return frame{}, false
 	case err != nil || event == nil:
-		return nil
+		return frame{}, false
 	}
-	return event.Frame(id, encodeEvent)
+	return frame{json: event.Frame(id, encodeEvent), cursor: id}, true
 }
 
 // replace gives a session that has lost its place a new one, with a snapshot.
@@ -288,7 +261,7 @@ func (c *connection) replace(session *hub.Session, lost *hub.ErrReset) {
 	c.pump()
 }
 
-// sent is called when melody has written a frame.
+// sent is called by the transport when it has written a frame.
 func (c *connection) sent() {
 	c.mu.Lock()
 	c.inFlight--
@@ -304,13 +277,18 @@ func (c *connection) sent() {
 
 // refusal finds how to tell of an error, and logs what is nobody's fault but ours.
 func (c *connection) refusal(err error) *problem {
+	return c.server.refusal(c.log, err)
+}
+
+// refusal is the same for whoever has this log.
+func (s *Server) refusal(log func() *slog.Logger, err error) *problem {
 	p := problemOf(err)
 	if p != errInternal {
 		return p
 	}
 	// Nothing but Postgres and the bus can fail here, and both come back.
 	if !errors.Is(err, context.Canceled) { // which says that the client has gone, or we are going
-		c.log.Warn("events cannot be read", "err", err)
+		log().Warn("events cannot be read", "err", err)
 	}
 	return errUnavailable
 }

@@ -34,7 +34,7 @@ func (s *Server) cors(c *gin.Context) {
 		return
 	}
 	if !allowed {
-		s.refuse(c, errOrigin)
+		s.deny(c, byPage, errOrigin)
 		return
 	}
 	header.Set("Access-Control-Allow-Methods", "GET, POST")

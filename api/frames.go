@@ -15,6 +15,12 @@ const snapshotPage = 100
 // timeFormat is RFC 3339 in UTC with microseconds, which is what Postgres has.
 const timeFormat = "2006-01-02T15:04:05.000000Z"
 
+// frame is what a client is sent: JSON, and the cursor that stands behind it.
+type frame struct {
+	json   []byte
+	cursor hub.Cursor // without a log: the frame does not move it
+}
+
 // encodeEvent makes the frame of a user's event: a CloudEvent 1.0 in its JSON format.
 func encodeEvent(e *hub.Event, id hub.Cursor) []byte {
 	frame := make([]byte, 0, 192+len(e.Subject)+len(e.Data))

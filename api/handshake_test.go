@@ -52,7 +52,8 @@ func TestHandshake_RefusedByHTTP(t *testing.T) {
 		code    string // empty: net/http answers, without a problem document
 		header  [2]string
 	}{
-		"no WebSocket":         {request("GET /events HTTP/1.1", good), 426, "upgrade_required", [2]string{"Upgrade", "websocket"}},
+		"no Connection":        {strings.Replace(upgradeRequest("/events", good), "Connection: Upgrade", "X: y", 1), 426, "upgrade_required", [2]string{"Upgrade", "websocket"}},
+		"no Upgrade":           {strings.Replace(upgradeRequest("/events", good), "Upgrade: websocket", "X: y", 1), 426, "upgrade_required", [2]string{"Upgrade", "websocket"}},
 		"version 8":            {strings.Replace(upgradeRequest("/events", good), ": 13", ": 8", 1), 426, "upgrade_required", [2]string{"Sec-Websocket-Version", "13"}},
 		"no version":           {strings.Replace(upgradeRequest("/events", good), "Sec-WebSocket-Version", "X", 1), 426, "upgrade_required", [2]string{}},
 		"no key":               {strings.Replace(upgradeRequest("/events", good), "Sec-WebSocket-Key", "X", 1), 400, "invalid_handshake", [2]string{}},

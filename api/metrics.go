@@ -9,6 +9,8 @@ import (
 // Metrics is what a Server tells about itself. The zero value does not work; see NewMetrics.
 type Metrics struct {
 	connections prometheus.Gauge
+	requests    *prometheus.CounterVec
+	polls       prometheus.Gauge
 	refused     *prometheus.CounterVec
 	closes      *prometheus.CounterVec
 	limited     *prometheus.CounterVec
@@ -19,7 +21,13 @@ type Metrics struct {
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "reelay_connections", Help: "WebSockets open on this replica.",
+			Name: "reelay_connections", Help: "WebSockets and event streams open on this replica.",
+		}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "reelay_requests_total", Help: "Requests to /events that were let in, by transport.",
+		}, []string{"transport"}),
+		polls: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "reelay_polls", Help: "Requests for a page that are being answered or wait for an event.",
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "reelay_refused_total", Help: "Connections and tokens refused, by the code the client is told.",
@@ -38,7 +46,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		m.limited.WithLabelValues(string(l))
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.connections, m.refused, m.closes, m.limited, m.panics)
+		registerer.MustRegister(m.connections, m.requests, m.polls, m.refused, m.closes, m.limited, m.panics)
 	}
 	return m
 }

@@ -38,12 +38,13 @@ type problem struct {
 }
 
 var (
-	errUpgrade         = &problem{"upgrade_required", http.StatusUpgradeRequired, closePolicy, "This address speaks WebSocket", "Connect with a WebSocket client, version 13."}
+	errUpgrade         = &problem{"upgrade_required", http.StatusUpgradeRequired, closePolicy, "This is no WebSocket handshake of version 13", "Connect with a WebSocket client, version 13. A proxy on the way has to pass Upgrade and Connection on."}
 	errHandshake       = &problem{"invalid_handshake", http.StatusBadRequest, closePolicy, "The WebSocket handshake is not valid", "Send Sec-WebSocket-Key as RFC 6455 section 4.1 says; a client library does."}
+	errVersion         = &problem{"http_version_not_supported", http.StatusHTTPVersionNotSupported, closePolicy, "An event stream needs HTTP/1.1 or HTTP/2", "A proxy on the way may speak HTTP/1.0 to this server: for nginx, set proxy_http_version 1.1."}
 	errSubprotocol     = &problem{"unknown_subprotocol", http.StatusBadRequest, closePolicy, "None of the subprotocols offered is known", "Offer reelay.v1, beside reelay.bearer.<token> if the token goes there, or none at all."}
 	errOrigin          = &problem{"origin_not_allowed", http.StatusForbidden, closeForbidden, "This origin may not connect", "The operator lists allowed origins in REELAY_ALLOWED_ORIGINS."}
 	errTokenInURL      = &problem{"token_in_url", http.StatusBadRequest, closePolicy, "A token may not stand in the URL", "Send it as Authorization: Bearer, as subprotocol reelay.bearer.<token>, or in an auth frame."}
-	errParameter       = &problem{"invalid_parameter", http.StatusBadRequest, closePolicy, "A query parameter is not valid", "snapshot is 0 or 1; video is 1 to 1024 bytes and may be given 100 times; after may be given once."}
+	errParameter       = &problem{"invalid_parameter", http.StatusBadRequest, closePolicy, "A query parameter is not valid", "snapshot and conflate are 0 or 1; video is 1 to 1024 bytes and may be given 100 times; limit is 1 to 1000; wait is 0 to 60 seconds; after, limit and wait may be given once."}
 	errMethod          = &problem{"method_not_allowed", http.StatusMethodNotAllowed, closePolicy, "Only GET is allowed here", "Use GET."}
 	errNotFound        = &problem{"not_found", http.StatusNotFound, closePolicy, "There is nothing at this address", "Events are at /events."}
 	errBody            = &problem{"unexpected_body", http.StatusBadRequest, closePolicy, "A request carries no body here", "Send the request without a body."}

@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
@@ -18,6 +20,10 @@ const (
 	subprotocol = "reelay.v1"
 	// videoIDMost is the longest video id in a filter, in bytes.
 	videoIDMost = 1024
+	// limitDefault and limitMost are how many events a page holds.
+	limitDefault, limitMost = 100, 1000
+	// waitMost is how long a page may be waited for: proxies cut what is silent for longer.
+	waitMost = 60 * time.Second
 )
 
 // query is what the URL of /events asks for.
@@ -26,6 +32,10 @@ type query struct {
 	snapshot bool
 	videos   []string // nil: all
 	conflate bool
+	// asksSnapshot says that snapshot was given, and is not what it is when left out.
+	asksSnapshot bool
+	limit        int           // of a page: how many events
+	wait         time.Duration // of a page: for how long, if there is nothing yet
 }
 
 // parseQuery reads the query of /events, which may filter videosMost videos. It returns a *problem, or
@@ -57,6 +67,16 @@ func queryOf(values url.Values, videosMost int) (q query, err error) {
 	if q.conflate, err = parseBool(values["conflate"], false); err != nil {
 		return query{}, err
 	}
+	q.asksSnapshot = values.Has("snapshot")
+	limit, err := parseNumber(values["limit"], 1, limitMost, limitDefault)
+	if err != nil {
+		return query{}, err
+	}
+	wait, err := parseNumber(values["wait"], 0, int(waitMost/time.Second), 0)
+	if err != nil {
+		return query{}, err
+	}
+	q.limit, q.wait = limit, time.Duration(wait)*time.Second
 	q.videos = values["video"]
 	if len(q.videos) > videosMost || slices.ContainsFunc(q.videos, invalidVideo) {
 		return query{}, errParameter
@@ -73,6 +93,32 @@ func parseBool(values []string, absent bool) (bool, error) {
 		return values[0] == "1", nil
 	}
 	return false, errParameter
+}
+
+// parseNumber reads a parameter that is a number between two, in decimal digits, or not given.
+func parseNumber(values []string, least, most, absent int) (int, error) {
+	if len(values) == 0 {
+		return absent, nil
+	}
+	n, err := strconv.Atoi(values[0])
+	if err != nil || len(values) > 1 || n < least || n > most || strconv.Itoa(n) != values[0] {
+		return 0, errParameter
+	}
+	return n, nil
+}
+
+// resume takes over the cursor of a client that was here before, which is newer than that of the URL it came by then.
+func (q *query) resume(lastEventID string) error {
+	if lastEventID == "" {
+		return nil
+	}
+	cursor, err := hub.ParseCursor(lastEventID)
+	if err != nil {
+		return err
+	}
+	q.after = &cursor
+	q.snapshot = q.snapshot && q.asksSnapshot
+	return nil
 }
 
 // invalidVideo tells whether no video can be of this id: Postgres has neither NUL nor what is no UTF-8 in text, and

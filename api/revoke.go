@@ -1,23 +1,33 @@
 package api
 
 import (
+	"context"
+	"errors"
 	"maps"
 	"slices"
 
 	"github.com/reelay/reelay/auth"
 )
 
-// Revoke ends connections of a user or a token, after what was revoked is refused by the Verifier: so a connection that
-// is being opened is either refused there, or found here, or asks again once it is registered; see stillGood. It does
-// not block. Exactly one of user and tokenID is not empty.
+// Revoke ends connections and polls of a user or a token, after what was revoked is refused by the Verifier: so one that
+// is being opened is either refused there, or found here, or asks again once it can be found; see stillGood. It does not
+// block. Exactly one of user and tokenID is not empty.
 func (s *Server) Revoke(user, tokenID string) {
+	concerns := func(p auth.Principal) bool {
+		return user != "" && p.User == user || tokenID != "" && p.TokenID == tokenID
+	}
 	s.mu.Lock()
 	connections := slices.Collect(maps.Keys(s.connections))
+	polls := slices.Collect(maps.Keys(s.polls))
 	s.mu.Unlock()
 	for _, c := range connections {
-		p, open := c.principalNow()
-		if open && (user != "" && p.User == user || tokenID != "" && p.TokenID == tokenID) {
+		if p, open := c.principalNow(); open && concerns(p) {
 			s.tasks.Go(func() { c.close(errRevoked) }) // some client may not read
+		}
+	}
+	for _, poll := range polls {
+		if concerns(poll.principal) {
+			poll.leave(errRevoked)
 		}
 	}
 }
@@ -36,4 +46,30 @@ func (c *connection) stillGood() error {
 		return nil
 	}
 	return c.server.verifier.Check(p)
+}
+
+// poll is a page that is being read, and that may wait for an event.
+type poll struct {
+	principal auth.Principal
+	leave     context.CancelCauseFunc
+}
+
+// registerPoll has Revoke find the poll until unregister is called.
+func (s *Server) registerPoll(p *poll) (unregister func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.polls[p] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.polls, p)
+	}
+}
+
+// revokedCause returns errRevoked if a poll was ended by it.
+func revokedCause(ctx context.Context) error {
+	if errors.Is(context.Cause(ctx), errRevoked) {
+		return errRevoked
+	}
+	return nil
 }

@@ -118,3 +118,29 @@ func TestRevoke_WhileATokenIsRefreshed(t *testing.T) {
 		c.closed(3000, "token_revoked")
 	})
 }
+
+func TestRevoke_APollThatWaits(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		cursor := w.live("alice").cursor(w)
+		for _, c := range []struct{ token, user, id string }{
+			{w.tokenNamed("alice", "t1"), "", "t1"},
+			{w.tokenNamed("alice", "t2"), "alice", ""},
+		} {
+			poll := request("GET /events?wait=30&after="+cursor+" HTTP/1.1", "Authorization: Bearer "+c.token)
+			done := make(chan answer, 1)
+			go func() { done <- w.send(poll) }()
+			pass(time.Second)
+			w.revokeNow(c.user, c.id)
+			(<-done).problem(w.T, 401, "token_revoked")
+			w.send(poll).problem(w.T, 401, "token_revoked")
+		}
+	})
+}
+
+// cursor returns where a client that is live stands, who has heard nothing yet.
+func (c *client) cursor(w *world) string {
+	w.Helper()
+	w.publish(updated("alice", "seen", `{}`))
+	return c.next("video.updated").ID
+}

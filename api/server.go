@@ -21,6 +21,8 @@ import (
 )
 
 const (
+	// answerLimit is how long an answer may take, waiting included. Those who follow have limits of their own.
+	answerLimit = waitMost + 30*time.Second
 	// drainFor is the time over which sockets are closed when the server ends.
 	drainFor = 2 * time.Second
 	// drainLimit is how long the server waits after that for requests that are not sockets.
@@ -79,6 +81,7 @@ type Server struct {
 
 	mu          sync.Mutex
 	connections map[*connection]struct{} // guarded by mu
+	polls       map[*poll]struct{}       // guarded by mu
 	draining    bool                     // guarded by mu
 
 	tasks sync.WaitGroup // registered connections, and goroutines that work for them
@@ -90,7 +93,7 @@ func NewServer(config Config) *Server {
 		listener: config.Listener, origins: config.AllowedOrigins, cookie: config.Cookie, tokenInURL: config.TokenInURL,
 		proxies: config.TrustedProxies, limits: config.Limits, admission: newAdmission(config.Limits), tickets: config.Tickets,
 		replica: config.Replica, verifier: config.Verifier, hub: config.Hub, log: config.Log, metrics: config.Metrics,
-		melody: newMelody(config.Limits), connections: make(map[*connection]struct{}),
+		melody: newMelody(config.Limits), connections: make(map[*connection]struct{}), polls: make(map[*poll]struct{}),
 	}
 	if s.tickets == nil {
 		s.tickets = newMemoryTickets()
@@ -118,8 +121,13 @@ func (s *Server) Run(ctx context.Context) error {
 	requests, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer leave(nil)
 	unread := newUnread(s.metrics.limited.WithLabelValues(string(limitHeaders)).Inc)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true) // for proxies: their clients share connections
 	server := &http.Server{
-		Handler: unread.handle(s.handler()), ConnContext: unread.context, ConnState: unread.state, ReadHeaderTimeout: s.limits.HeaderTimeout, MaxHeaderBytes: s.limits.HeaderSize, IdleTimeout: pongLimit,
+		Protocols: protocols, WriteTimeout: answerLimit, HTTP2: &http.HTTP2Config{SendPingTimeout: pingEvery, PingTimeout: pongLimit - pingEvery, WriteByteTimeout: writeLimit},
+		Handler: unread.handle(s.handler()), ConnContext: unread.context, ConnState: unread.state,
+		ReadHeaderTimeout: s.limits.HeaderTimeout, MaxHeaderBytes: s.limits.HeaderSize, IdleTimeout: pongLimit,
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return requests },
 	}
@@ -180,6 +188,7 @@ func (s *Server) register(c *connection) bool {
 		return false
 	}
 	s.connections[c] = struct{}{}
+	s.metrics.connections.Inc()
 	s.tasks.Add(1)
 	return true
 }
@@ -188,6 +197,7 @@ func (s *Server) unregister(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.connections, c)
+	s.metrics.connections.Dec()
 	s.tasks.Done()
 }
 
@@ -213,7 +223,11 @@ func (s *Server) handler() http.Handler {
 // recover keeps a panic to its request. gin's own logs headers and query, which hold tokens.
 func (s *Server) recover(c *gin.Context) {
 	defer func() {
-		if value := recover(); value != nil {
+		value := recover()
+		if value == http.ErrAbortHandler { //nolint:errorlint,err113 // it is what was given to panic
+			panic(value) // a stream is broken off: net/http sees to it
+		}
+		if value != nil {
 			s.metrics.panics.Inc()
 			s.log.Error("panic in a handler", "panic", fmt.Sprint(value), "route", c.FullPath(), "stack", stack())
 			if !c.Writer.Written() {

@@ -57,16 +57,16 @@ func (s *Server) createTicket(c *gin.Context) {
 		return
 	}
 	if !originAllowed(r, s.origins) {
-		s.refuse(c, errOrigin)
+		s.deny(c, byPage, errOrigin)
 		return
 	}
 	principal, err := s.bearer(r)
 	if err != nil {
-		s.refuse(c, err)
+		s.deny(c, byPage, err)
 		return
 	}
 	if l := s.admission.allow(principal.User); l != "" {
-		s.refuse(c, s.reached(l))
+		s.deny(c, byPage, s.reached(l))
 		return
 	}
 	value, err := json.Marshal(ticket{
@@ -80,7 +80,7 @@ func (s *Server) createTicket(c *gin.Context) {
 	defer cancel()
 	if err := s.tickets.Put(ctx, id, value, ticketLife); err != nil {
 		s.log.WarnContext(ctx, "a ticket cannot be kept", "err", err)
-		s.refuse(c, errTicketsAway)
+		s.deny(c, byPage, errTicketsAway)
 		return
 	}
 	c.Header("Cache-Control", "no-store")

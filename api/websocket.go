@@ -1,16 +1,15 @@
 package api
 
 import (
-	"context"
+	"bufio"
 	"errors"
-	"strings"
+	"net"
+	"net/http"
 	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/olahol/melody"
-
-	"github.com/reelay/reelay/auth"
 )
 
 const (
@@ -26,9 +25,12 @@ const (
 	slowAfter = 5 * time.Second
 	// pongWithin is how long the answer to a ping may wait for the socket.
 	pongWithin = time.Second
-	// connectionKey is where a melody session keeps its connection.
-	connectionKey = "connection"
+	// socketKey is where a melody session keeps its socket.
+	socketKey = "socket"
 )
+
+// nobody is the request of every WebSocket, once it is one: see socket.opened.
+var nobody = &http.Request{}
 
 func newMelody(limits Limits) *melody.Melody {
 	m := melody.New()
@@ -39,120 +41,80 @@ func newMelody(limits Limits) *melody.Melody {
 	m.Config.MessageBufferSize = inFlightMost
 	m.Upgrader.Subprotocols = []string{subprotocol}
 	m.Upgrader.HandshakeTimeout = limits.HeaderTimeout
-	// A frame larger than the buffer for writing takes a second system call. It is used while writing only.
-	m.Upgrader.ReadBufferSize, m.Upgrader.WriteBufferSize, m.Upgrader.WriteBufferPool = 1024, 4096, new(sync.Pool)
+	// Each connection has a buffer for reading: what clients send is small, and rare. One for writing it has while it
+	// writes; a frame larger than that takes a second system call.
+	m.Upgrader.ReadBufferSize, m.Upgrader.WriteBufferSize, m.Upgrader.WriteBufferPool = 512, 4096, new(sync.Pool)
 	// Compression stays off: its window costs each connection more memory than everything else together.
 	m.Upgrader.EnableCompression = false
-	m.HandleConnect(func(s *melody.Session) { connectionOf(s).connected(s) })
-	m.HandleMessage(func(s *melody.Session, message []byte) { connectionOf(s).receive(message) })
-	m.HandleMessageBinary(func(s *melody.Session, _ []byte) { connectionOf(s).close(errBinary) })
-	m.HandleSentMessage(func(s *melody.Session, _ []byte) { connectionOf(s).sent() })
-	m.HandlePong(func(s *melody.Session) { connectionOf(s).admit() })
-	m.HandleDisconnect(func(s *melody.Session) { connectionOf(s).disconnected() })
-	m.HandleError(func(s *melody.Session, err error) { connectionOf(s).failed(err) })
+	m.HandleConnect(func(s *melody.Session) { socketOf(s).opened(s) })
+	m.HandleMessage(func(s *melody.Session, message []byte) { socketOf(s).receive(message) })
+	m.HandleMessageBinary(func(s *melody.Session, _ []byte) { socketOf(s).close(errBinary) })
+	m.HandleSentMessage(func(s *melody.Session, _ []byte) { socketOf(s).sent() })
+	m.HandlePong(func(s *melody.Session) { socketOf(s).admit() })
+	m.HandleDisconnect(func(s *melody.Session) { socketOf(s).gone() })
+	m.HandleError(func(s *melody.Session, err error) { socketOf(s).failed(err) })
 	return m
 }
 
-func connectionOf(s *melody.Session) *connection {
-	return s.MustGet(connectionKey).(*connection) //nolint:errcheck // upgrade alone puts something there
+func socketOf(s *melody.Session) *socket {
+	return s.MustGet(socketKey).(*socket) //nolint:errcheck // serveSocket alone puts something there
 }
 
-// events answers GET /events.
-func (s *Server) events(c *gin.Context) {
-	r := c.Request
-	if r.ContentLength != 0 {
-		errBody.write(c) // see bodiless
-		return
-	}
-	if lines := r.Header.Values("Sec-WebSocket-Protocol"); len(lines) > 1 {
-		// RFC 6455 allows it, and the library looks at the first line alone.
-		r.Header.Set("Sec-WebSocket-Protocol", strings.Join(lines, ", "))
-	}
-	if bad := checkHandshake(r); bad != nil {
-		bad.write(c)
-		return
-	}
-	if !originAllowed(r, s.origins) {
-		s.refuse(c, errOrigin)
-		return
-	}
-	q, values, err := parseQuery(r.URL.RawQuery, s.limits.Videos)
+// serveSocket makes a registered connection a WebSocket, and has a goroutine of its own serve it until it ends: that of
+// net/http, which returns, would keep the request, its buffers and a large stack for as long as the socket lives.
+func (s *Server) serveSocket(c *gin.Context, conn *connection) {
+	t := newSocket(conn)
+	stub, err := t.wire.takeOver(c.Writer)
 	if err != nil {
-		s.deny(c, err)
+		t.gone()
+		s.unregister(conn)
+		s.log.Debug("no upgrade", "err", err)
 		return
 	}
-	leave, l := s.admission.enter(clientAddress(c.ClientIP(), len(s.proxies) > 0))
-	if l != "" {
-		s.deny(c, s.reached(l))
-		return
-	}
-	conn := newConnection(s, q)
-	conn.leaves = append(conn.leaves, leave)
-	principal, err := s.principalOf(r, values)
-	switch {
-	case errors.Is(err, auth.ErrNoToken) && (isBrowser(r) || offersSubprotocol(r)): // it may come in a frame
-	case err != nil:
-		conn.disconnected()
-		s.deny(c, err)
-		return
-	default:
-		if err := conn.open(r.Context(), principal); err != nil {
-			if context.Cause(r.Context()) == errRestart { //nolint:errorlint // it is what Run gave, unwrapped
-				err = errRestart
-			}
-			conn.disconnected()
-			s.deny(c, conn.refusal(err))
-			return
+	request := upgradeOf(c.Request)
+	go func() { // Run waits for it: the connection is registered
+		defer s.unregister(conn)
+		defer t.gone() // melody has called it, unless something went wrong
+		defer func() { t.survived(recover()) }()
+		if err := s.melody.HandleRequestWithKeys(stub, request, map[string]any{socketKey: t}); err != nil {
+			s.log.Debug("no upgrade", "err", err)
+		}
+	}()
+}
+
+// upgradeOf returns what melody has to know of a request.
+func upgradeOf(r *http.Request) *http.Request {
+	header := make(http.Header)
+	for _, name := range []string{"Connection", "Upgrade", "Sec-Websocket-Version", "Sec-Websocket-Key", "Sec-Websocket-Protocol"} {
+		if values, ok := r.Header[name]; ok {
+			header[name] = values
 		}
 	}
-	s.upgrade(c, conn)
+	return &http.Request{Method: r.Method, Header: header}
 }
 
-// deny refuses a connection: by HTTP, or, where that cannot be seen, by letting it in and closing it with a code.
-func (s *Server) deny(c *gin.Context, err error) {
-	p := problemOf(err)
-	s.refused(err)
-	if !isBrowser(c.Request) {
-		p.write(c)
-		return
-	}
-	conn := newConnection(s, query{})
-	conn.denied = p
-	s.upgrade(c, conn)
+// taken is the ResponseWriter of a connection that was taken over already: the library takes it over, and writes to the
+// connection itself.
+type taken struct {
+	wire     *wire
+	buffered *bufio.ReadWriter
 }
 
-// refuse answers with a problem document.
-func (s *Server) refuse(c *gin.Context, err error) {
-	s.refused(err)
-	problemOf(err).write(c)
+// Hijack implements http.Hijacker.
+func (t *taken) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	buffered := t.buffered
+	t.buffered = nil // it is large
+	if buffered == nil {
+		return nil, nil, errors.New("the connection was taken over before")
+	}
+	return t.wire, buffered, nil
 }
 
-// refused counts a refusal, and says in the log what the client is not told.
-func (s *Server) refused(err error) {
-	p := problemOf(err)
-	s.metrics.refused.WithLabelValues(p.Code).Inc()
-	s.log.Debug("refused", "code", p.Code, "err", err)
-}
+// Header implements http.ResponseWriter.
+func (t *taken) Header() http.Header { return http.Header{} }
 
-// upgrade makes the connection a WebSocket and serves it until it ends.
-func (s *Server) upgrade(c *gin.Context, conn *connection) {
-	if !s.register(conn) {
-		conn.disconnected()
-		errRestart.write(c)
-		return
-	}
-	defer s.unregister(conn)
-	if err := conn.stillGood(); err != nil { // it may have been revoked before it could be found
-		conn.disconnected()
-		s.deny(c, err)
-		return
-	}
-	s.metrics.connections.Inc()
-	defer s.metrics.connections.Dec()
-	err := s.melody.HandleRequestWithKeys(hijacker{c.Writer, conn.wire}, c.Request, map[string]any{connectionKey: conn})
-	if err != nil {
-		conn.disconnected()
-		s.log.Debug("no upgrade", "err", err)
-	}
-	c.Abort()
-}
+// Write implements http.ResponseWriter. It is called to refuse a handshake that was looked at before, and so never.
+func (t *taken) Write(p []byte) (int, error) { return len(p), nil }
+
+// WriteHeader implements http.ResponseWriter; see Write.
+func (t *taken) WriteHeader(int) {}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -19,23 +20,23 @@ const (
 	writePart = 32 << 10
 )
 
-// hijacker hands the connection over to the WebSocket library as a wire.
-type hijacker struct {
-	http.ResponseWriter
-	wire *wire
-}
-
-// Hijack implements http.Hijacker.
-func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
+// takeOver takes a connection over from net/http, which is through with it then.
+func takeOver(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("take over the connection: %w", err)
 	}
 	if tcp, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
 		_ = tcp.SetWriteBuffer(sendBuffer) // without it all works, and a stalled client costs more
 	}
-	h.wire.Conn = conn
-	return h.wire, buffered, nil
+	return conn, buffered, nil
+}
+
+// takeOver makes the connection under a response the one under this WebSocket.
+func (w *wire) takeOver(from http.ResponseWriter) (*taken, error) {
+	conn, buffered, err := takeOver(from)
+	w.Conn = conn
+	return &taken{w, buffered}, err
 }
 
 // wire is the connection under a WebSocket. It changes nothing that passes, and looks at the frames of the client for
@@ -66,18 +67,29 @@ func (w *wire) Read(p []byte) (int, error) {
 // largest frame slowly is slow and has to get it some day, and who takes nothing of it is gone. No ping can be sent
 // meanwhile, so that taking the frame counts as a pong.
 func (w *wire) Write(p []byte) (n int, err error) {
-	for {
-		part := p[:min(len(p), writePart)]
+	err = inParts(p, func(part []byte) error {
+		if n > 0 {
+			now := time.Now()
+			if err := errors.Join(w.SetWriteDeadline(now.Add(writeLimit)), w.SetReadDeadline(now.Add(pongLimit))); err != nil {
+				return err
+			}
+		}
 		written, err := w.Conn.Write(part)
 		n += written
-		if p = p[len(part):]; err != nil || len(p) == 0 {
-			return n, err
+		return err
+	})
+	return n, err
+}
+
+// inParts writes p in parts of writePart, so that each can have its own deadline, until one is an error.
+func inParts(p []byte, write func(part []byte) error) error {
+	for len(p) > writePart {
+		if err := write(p[:writePart]); err != nil {
+			return err
 		}
-		now := time.Now()
-		if err := errors.Join(w.SetWriteDeadline(now.Add(writeLimit)), w.SetReadDeadline(now.Add(pongLimit))); err != nil {
-			return n, err
-		}
+		p = p[writePart:]
 	}
+	return write(p)
 }
 
 // watch follows the frames in what has arrived, and keeps the timer running while a message is incomplete. Frames that

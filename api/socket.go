@@ -1,0 +1,131 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/olahol/melody"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// frameBurst is how many seconds' worth of frames a client may send at once.
+	frameBurst = 4
+	// badFramesMost is how many frames in error end a connection.
+	badFramesMost = 5
+)
+
+// socket is a connection's transport over WebSocket.
+type socket struct {
+	*connection
+
+	limiter rate.Limiter
+	wire    wire
+	melody  *melody.Session // set before the connection is told of the socket
+	bad     int             // frames in error; used by the reading goroutine alone
+}
+
+func newSocket(c *connection) *socket {
+	t := &socket{connection: c, limiter: *newFrameLimiter(c.server.limits)}
+	t.wire.late = func() { c.tracked(func() { c.close(errFrameTimeout) }) }
+	return t
+}
+
+// opened is called by melody when the WebSocket is there, before it is read.
+func (t *socket) opened(session *melody.Session) {
+	defer func() { t.survived(recover()) }()
+	session.Request = nobody // nothing here needs the client's any more, and it is large
+	conn := session.WebsocketConnection()
+	conn.SetPingHandler(func(data string) error { t.pinged(conn, data); return nil })
+	conn.SetCloseHandler(func(code int, _ string) error { t.parting(conn, code); return nil })
+	t.melody = session
+	t.connected(t)
+}
+
+// send implements transport.
+func (t *socket) send(f frame) error { return t.melody.Write(f.json) }
+
+// end implements transport: it sends the close frame, which the client answers with its own. That comes after all other
+// frames: with another one in flight melody's writing goroutine would find the way closed, and take that for a reason to
+// close the socket at once; and a socket that is closed while something of the client is unread is reset, so that the
+// close frame could get lost.
+func (t *socket) end(why *problem) {
+	message := websocket.FormatCloseMessage(why.Close, why.Code)
+	// Not melody's own, after which it closes the socket without waiting for the client's answer. If it fails, the
+	// library has sent one already or the socket is stuck or gone, and there is nobody to be told.
+	_ = t.melody.WebsocketConnection().WriteControl(websocket.CloseMessage, message, time.Now().Add(closeGrace))
+}
+
+// cut implements transport.
+func (t *socket) cut() { _ = t.melody.WebsocketConnection().Close() }
+
+// parting answers the client's close frame. The code is the client's own, unless that was no code.
+func (t *socket) parting(conn *websocket.Conn, code int) {
+	if t.wire.stub {
+		code = closeProtocol
+	}
+	// An error says that a close frame of ours went out before, and then all is said, or that the client has gone.
+	_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(closeGrace))
+}
+
+// failed is told by melody why a socket ends, or cannot take a frame.
+func (t *socket) failed(err error) {
+	switch {
+	case isClose(err) || errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed):
+	case errors.Is(err, melody.ErrWriteClosed):
+		// It ended while a frame was given to it. The connection's lock is held, and gone follows.
+	case errors.Is(err, melody.ErrMessageBufferFull):
+		// Never seen: no more frames are in flight than the buffer holds. One would be lost, so the cursor has to bring it
+		// back. The connection's lock is held.
+		t.log().Error("a frame was dropped, closing the connection", "err", err)
+		t.server.tasks.Go(func() { t.close(errInternal) })
+	case errors.Is(err, websocket.ErrReadLimit):
+		t.close(t.server.reached(limitFrameSize))
+		t.linger()
+	case brokeProtocol(err):
+		t.log().Debug("the client broke the protocol", "err", err)
+		t.close(errProtocol)
+		t.linger()
+	case isTimeout(err) && t.waiting():
+		// It cannot be told: its socket takes nothing.
+		t.close(errSlowConsumer)
+	default:
+		t.log().Debug("connection lost", "err", err)
+	}
+}
+
+// gone is called when the socket has ended, or did not come to be; by the reading goroutine, as its last act.
+func (t *socket) gone() {
+	t.disconnected()
+	t.wire.stop()
+	if t.wire.Conn != nil {
+		_ = t.wire.Close()
+	}
+}
+
+// brokeProtocol tells whether the library gave up because of what the client sent. It has sent a close frame then. It
+// has no type for these errors; all that it makes otherwise have one.
+func brokeProtocol(err error) bool {
+	_, isNetwork := errors.AsType[net.Error](err)
+	return !isClose(err) && !isNetwork && !errors.Is(err, websocket.ErrCloseSent) && strings.HasPrefix(err.Error(), "websocket: ")
+}
+
+func isClose(err error) bool {
+	_, ok := errors.AsType[*websocket.CloseError](err)
+	return ok
+}
+
+func isTimeout(err error) bool {
+	network, ok := errors.AsType[net.Error](err)
+	return ok && network.Timeout()
+}
+
+// linger reads what the client still sends, to no purpose, until it closes or is cut: see end for why. It is called
+// by the reading goroutine, when the library will not read any more.
+func (t *socket) linger() { _, _ = io.Copy(io.Discard, t.wire.Conn) }
