@@ -55,8 +55,8 @@ func OpenLog(ctx context.Context, url string, metrics *Metrics) (*Log, error) {
 	if err != nil {
 		return nil, parseError(err)
 	}
-	// One for each query in flight: reads, snapshots, the newest, and two for heads and checks.
-	config.MaxConns = 2*lanes + 3
+	// One for each query in flight: reads, snapshots, the newest, two for heads and checks, and one for revocations.
+	config.MaxConns = 2*lanes + 4
 	config.ConnConfig.ConnectTimeout = queryLimit
 	config.ConnConfig.RuntimeParams["application_name"] = "reelay"
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -90,10 +90,23 @@ func (l *Log) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, queryLimit)
 	defer cancel()
 	var log string
-	if err := l.pool.QueryRow(ctx, "SELECT log FROM reelay.state").Scan(&log); err != nil {
+	// The second table came later than the first: a schema without it is older than this binary.
+	if err := l.pool.QueryRow(ctx, "SELECT s.log FROM reelay.state s LEFT JOIN reelay.revocation r ON false").Scan(&log); err != nil {
 		return schemaError(err, "look for the schema reelay")
 	}
 	return nil
+}
+
+// Secret returns at least 32 bytes that all replicas of this database know, and nobody else: reelay migrate made them
+// at random. Keys are derived from it; it is no key itself. It goes into no log and no error.
+func (l *Log) Secret(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryLimit)
+	defer cancel()
+	var secret []byte
+	if err := l.pool.QueryRow(ctx, "SELECT secret FROM reelay.secret").Scan(&secret); err != nil {
+		return nil, schemaError(err, "read the replicas' secret")
+	}
+	return secret, nil
 }
 
 // Read implements hub.Log.

@@ -1,6 +1,7 @@
 package pg
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,8 @@ type Metrics struct {
 	publishErrors prometheus.Counter
 	reads         *prometheus.CounterVec
 	batched       prometheus.Histogram
+	revocations   prometheus.Gauge
+	lookedAt      atomic.Int64 // when revocations were last read, in microseconds since 1970; 0 before the first time
 }
 
 // NewMetrics makes the metrics and registers them, unless registerer is nil.
@@ -50,9 +53,21 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "reelay_log_batch_size", Help: "Requests answered by one query of the log.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
 		}),
+		revocations: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "reelay_revocations", Help: "Revocations of users and tokens that this replica holds in force.",
+		}),
 	}
+	age := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "reelay_revocations_age_seconds", Help: "Time since this replica last read what is revoked; -1 before the first time. It stays below a second.",
+	}, func() float64 {
+		at := m.lookedAt.Load()
+		if at == 0 {
+			return -1
+		}
+		return time.Since(time.UnixMicro(at)).Seconds()
+	})
 	if registerer != nil {
-		registerer.MustRegister(m.leader, m.endings, m.events, m.delay, m.publish, m.publishErrors, m.reads, m.batched)
+		registerer.MustRegister(m.leader, m.endings, m.events, m.delay, m.publish, m.publishErrors, m.reads, m.batched, m.revocations, age)
 	}
 	return m
 }
@@ -72,6 +87,13 @@ func (m *Metrics) published(events int, took time.Duration, err error) {
 	if events > 0 {
 		m.publish.Observe(took.Seconds())
 	}
+}
+
+func (m *Metrics) lookedForRevocations(err error) {
+	if err == nil {
+		m.lookedAt.Store(time.Now().UnixMicro())
+	}
+	m.queried("revocations", 1, err)
 }
 
 func (m *Metrics) queried(kind string, requests int, err error) {

@@ -136,16 +136,20 @@ func (r *Relay) lead(ctx context.Context, conn *pgx.Conn) error {
 	return group.Wait()
 }
 
-// trim drops what is past the retention, on a connection of its own: what waits for a lock must not hold up the drain.
+// trim drops what is past the retention, and revocations that are over, on a connection of its own: what waits for a lock must not hold up the drain.
 func (r *Relay) trim(ctx context.Context) error {
 	for {
 		err := withConn(ctx, r.url, func(conn *pgx.Conn) error {
-			var dropped int
+			var dropped, over int
+			revoked := conn.QueryRow(ctx, "SELECT reelay.trim_revocations()").Scan(&over)
+			if over > 0 {
+				r.log.InfoContext(ctx, "revocations trimmed", "over", over)
+			}
 			err := conn.QueryRow(ctx, "SELECT reelay.trim_log($1)", r.retention).Scan(&dropped)
 			if dropped > 0 {
 				r.log.InfoContext(ctx, "log trimmed", "partitions", dropped, "retention", r.retention)
 			}
-			return err
+			return errors.Join(revoked, err)
 		})
 		if err != nil && ctx.Err() == nil {
 			r.log.WarnContext(ctx, "log not trimmed, trying again", "err", err, "in", trimEvery)
