@@ -6,23 +6,21 @@ import (
 	"time"
 )
 
-// fields reads the fields of a message in order. After the first that is wrong it returns zeros; close says what was.
+// fields reads the fields of a body in order. After the first that is wrong it returns zeros; close says what was.
 type fields struct {
 	rest []byte
 	bad  rejection
 }
 
-// open checks what stands before a message's fields.
-func open(message []byte, kind byte) (fields, error) {
+// open checks what stands before a body's fields.
+func open(body []byte, kind byte) (fields, error) {
 	switch {
-	case len(message) > maxMessage:
+	case len(body) > maxBody:
 		return fields{}, rejectedSize
-	case len(message) == 0 || message[0] != version:
-		return fields{}, rejectedVersion
-	case len(message) == 1 || message[1] != kind:
+	case len(body) == 0 || body[0] != kind:
 		return fields{}, rejectedKind
 	default:
-		return fields{rest: message[2:]}, nil
+		return fields{rest: body[1:]}, nil
 	}
 }
 
@@ -66,7 +64,7 @@ func (f *fields) number() int64 {
 	return int64(value)
 }
 
-// text returns a part of the message, with no room behind it for an append to spill into.
+// text returns a part of the body, with no room behind it for an append to spill into.
 func (f *fields) text() []byte {
 	length := f.number()
 	if length > int64(len(f.rest)) {

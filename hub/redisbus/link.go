@@ -26,6 +26,16 @@ type link struct {
 	cause error // why the link broke; to be read after gone is closed
 }
 
+// single returns options for one connection, which lasts as long as it lasts.
+func single(options *redis.Options) *redis.Options {
+	own := *options
+	own.ConnMaxIdleTime = -1
+	// One connection is all there ever is, but a pool of size 1 has a bad habit: after one connection that could not be
+	// made it starts a goroutine that outlives it.
+	own.PoolSize = 2
+	return &own
+}
+
 // dial connects. Nothing is said yet: go-redis greets the server before its first command.
 func dial(ctx context.Context, options *redis.Options) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, ioTimeout)

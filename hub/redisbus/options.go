@@ -13,7 +13,7 @@ import (
 // ioTimeout bounds each step on a connection that has an answer: to connect, to write, to read a reply.
 const ioTimeout = 500 * time.Millisecond
 
-// settings turns a URL into options for one connection. What the URL says of timeouts and retries is overruled: the
+// settings turns a URL into options for whatever is to be done at that Redis. What the URL says of timeouts and retries is overruled: the
 // promises of this package rest on them. Its errors never quote the URL, whose parts may hold the password in places
 // where nobody expects it.
 func settings(rawURL string) (*redis.Options, error) {
@@ -43,12 +43,22 @@ func settings(rawURL string) (*redis.Options, error) {
 	options.DisableIdentity = true
 	options.PipelinePoolSize = -1
 	options.MinIdleConns = 0
-	options.ConnMaxIdleTime = -1
 	options.ConnMaxLifetime = 0
-	// One connection is all there ever is, but a pool of size 1 has a bad habit: after one connection that could not be
-	// made it starts a goroutine that outlives it.
-	options.PoolSize = 2
 	return options, nil
+}
+
+// check says what is wrong with a configuration, and fills in what it leaves out. It returns how to connect.
+func (c *Config) check() (*redis.Options, error) {
+	if c.Key == nil {
+		return nil, errors.New("what goes over Redis has to be signed, and Key is missing")
+	}
+	if c.Prefix == "" {
+		c.Prefix = "reelay"
+	}
+	if !validPrefix(c.Prefix) {
+		return nil, errors.New("the Redis prefix must be 1 to 64 letters, digits, or one of . : _ -")
+	}
+	return settings(c.URL)
 }
 
 // quiet silences go-redis, whose logger is global and writes to standard error. This package is its only home, and
