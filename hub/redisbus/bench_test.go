@@ -80,7 +80,7 @@ func BenchmarkPublish(b *testing.B) {
 
 func runForBenchmark(b *testing.B) (*redisbus.Bus, *counter) {
 	b.Helper()
-	bus, err := redisbus.New(redisbus.Config{URL: redistest.New(b).URL()})
+	bus, err := redisbus.New(redisbus.Config{URL: redistest.New(b).URL(), Key: secret})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
 
 	"github.com/reelay/reelay/hub"
 )
@@ -22,6 +23,8 @@ const (
 	// doubles up to maxPause, since all replicas lose Redis at the same moment.
 	minPause = 50 * time.Millisecond
 	maxPause = time.Second
+	// strangeEvery is how often a warning of strange signatures is logged: there may be as many as there are messages.
+	strangeEvery = time.Minute
 )
 
 // Config says which Redis, and how to tell about it.
@@ -31,6 +34,11 @@ type Config struct {
 	// Prefix begins the names of all channels; default reelay. Deployments that share a Redis need different ones:
 	// pub/sub does not care for database numbers.
 	Prefix string
+	// Key returns the secret that all replicas share, 16 bytes at least and the same whenever it is asked for. It must be
+	// there. What goes over Redis is signed with a key made of it, so that whoever can write to Redis can make up
+	// nothing. It is asked for until it answers, and not again; until then the bus is down. It must return when ctx ends,
+	// and what it returns as an error is logged.
+	Key func(ctx context.Context) ([]byte, error)
 	// Log is told when the bus goes up and down; nil means nobody is.
 	Log *slog.Logger
 	// Metrics is where reelay_bus_… are registered; nil means nowhere.
@@ -43,7 +51,10 @@ type Bus struct {
 	options *redis.Options
 	names   names
 	metrics *metrics
+	key     *keeper
 	sending publisher
+	heard   heard          // belongs to the reader
+	strange rate.Sometimes // limits the warnings of strange signatures
 
 	mu      sync.Mutex
 	topics  map[hub.Owner]*topic // guarded by mu
@@ -58,24 +69,21 @@ var _ hub.Bus = (*Bus)(nil)
 
 // New returns a bus. It connects to nothing before Run.
 func New(cfg Config) (*Bus, error) {
-	options, err := settings(cfg.URL)
+	options, err := cfg.check()
 	if err != nil {
 		return nil, err
-	}
-	if cfg.Prefix == "" {
-		cfg.Prefix = "reelay"
-	}
-	if !validPrefix(cfg.Prefix) {
-		return nil, errors.New("the Redis prefix must be 1 to 64 letters, digits, or one of . : _ -")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	b := &Bus{
 		log:     cfg.Log,
-		options: options,
+		options: single(options),
 		names:   newNames(cfg.Prefix),
+		key:     newKeeper(cfg.Key, forMessages),
 		topics:  make(map[hub.Owner]*topic),
+		heard:   make(heard),
+		strange: rate.Sometimes{Interval: strangeEvery},
 		sending: publisher{turn: make(chan struct{}, 1)},
 	}
 	if b.metrics, err = newMetrics(cfg.Metrics, b.subscriptions); err != nil {
@@ -146,6 +154,13 @@ func (o *outlet) up(ctx context.Context) {
 	o.bus.metrics.up.Set(1)
 	o.bus.log.InfoContext(ctx, "bus up")
 	o.Up()
+}
+
+// overdue tells the receiver that the bus is not up, if it has been told nothing since the start.
+func (o *outlet) overdue(ctx context.Context, reason error) {
+	if o.is == isStarting {
+		o.down(ctx, reason)
+	}
 }
 
 // down tells the receiver, once per outage.

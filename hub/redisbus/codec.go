@@ -3,35 +3,30 @@ package redisbus
 import (
 	"encoding/binary"
 	"encoding/json"
-	"math"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/reelay/reelay/hub"
 )
 
-// A message is a version byte, a kind byte, and the fields of its kind, one after the other, with nothing after them:
+// The body of a message is a kind byte, and the fields of its kind, one after the other, with nothing after them:
 //
 //	event  log epoch position owner sequence outboxID type subject seconds nanoseconds data
-//	mark   log epoch from head
+//	mark   log epoch from head serial
+//
+// The serial of a mark grows from one mark of a leader to the next, so that a repeated mark shows; see heard.
 //
 // A text or data field is its length as an unsigned varint, and its bytes; absent data has length 0. A number is an
 // unsigned varint in its shortest form, below 2^63: there is no spelling of a negative one. Seconds alone may be
-// negative (before 1970) and are a signed varint. So every message has exactly one spelling.
-//
-// An unknown version is refused, marks included: a replica that is older than the leader therefore hears no marks,
-// finds the bus silent, and reads the log until it is replaced too.
+// negative (before 1970) and are a signed varint. So every body has exactly one spelling.
 const (
-	version   = 1
 	kindEvent = 'e'
 	kindMark  = 'm'
 )
 
 const (
-	// maxMessage bounds a message, in bytes. Redis cuts a subscriber off at 32 MB of unsent messages by default, so a
-	// few of these in a row still pass.
-	maxMessage = 8 << 20
+	// maxBody bounds the body of a message, in bytes.
+	maxBody = maxMessage - envelope
 	// maxLog bounds the name of a log, in bytes, as hub.ParseCursor does.
 	maxLog = 32
 	// minSeconds and maxSeconds are the years 1 to 9999 in Unix time: RFC 3339 has no others.
@@ -44,36 +39,38 @@ const (
 type rejection string
 
 const (
-	rejectedSize    rejection = "size"
-	rejectedVersion rejection = "version"
-	rejectedKind    rejection = "kind"
-	rejectedLayout  rejection = "layout" // cut off, too long, or a number in a longer form than needed
-	rejectedNumber  rejection = "number"
-	rejectedLog     rejection = "log"
-	rejectedChannel rejection = "channel" // an owner's event on the channel of another
-	rejectedType    rejection = "type"
-	rejectedText    rejection = "text"
-	rejectedTime    rejection = "time"
-	rejectedData    rejection = "data"
+	rejectedSize      rejection = "size"
+	rejectedVersion   rejection = "version"
+	rejectedSignature rejection = "signature" // from somebody without the key, or changed, or from another channel
+	rejectedKind      rejection = "kind"
+	rejectedLayout    rejection = "layout" // cut off, too long, or a number in a longer form than needed
+	rejectedNumber    rejection = "number"
+	rejectedLog       rejection = "log"
+	rejectedChannel   rejection = "channel" // an owner's event on the channel of another
+	rejectedType      rejection = "type"
+	rejectedText      rejection = "text"
+	rejectedTime      rejection = "time"
+	rejectedData      rejection = "data"
+	rejectedOld       rejection = "old" // a mark that is no newer than one before it
 )
 
 // rejections is all of them, so that each metric stands at 0 from the start.
 var rejections = []rejection{
-	rejectedSize, rejectedVersion, rejectedKind, rejectedLayout, rejectedNumber, rejectedLog, rejectedChannel,
-	rejectedType, rejectedText, rejectedTime, rejectedData,
+	rejectedSize, rejectedVersion, rejectedSignature, rejectedKind, rejectedLayout, rejectedNumber, rejectedLog,
+	rejectedChannel, rejectedType, rejectedText, rejectedTime, rejectedData, rejectedOld,
 }
 
 // Error implements error.
 func (r rejection) Error() string { return "refuse a message: bad " + string(r) }
 
-// appendEvent appends the message of an event to buf. It refuses what decode would refuse, so that no event is taken
+// appendEvent appends the body of an event's message to buf. It refuses what decode would refuse, so that no event is taken
 // for published that no replica accepts.
 func appendEvent(buf []byte, log string, epoch hub.Epoch, event *hub.Event) ([]byte, error) {
 	if err := checkEvent(log, epoch, event); err != nil {
 		return buf, err
 	}
 	start := len(buf)
-	buf = append(buf, version, kindEvent)
+	buf = append(buf, kindEvent)
 	buf = appendText(buf, log)
 	buf = appendNumber(buf, int64(epoch))
 	buf = appendNumber(buf, int64(event.Position))
@@ -86,22 +83,23 @@ func appendEvent(buf []byte, log string, epoch hub.Epoch, event *hub.Event) ([]b
 	buf = appendNumber(buf, int64(event.Time.Nanosecond()))
 	buf = binary.AppendUvarint(buf, uint64(len(event.Data)))
 	buf = append(buf, event.Data...)
-	if len(buf)-start > maxMessage {
+	if len(buf)-start > maxBody {
 		return buf[:start], rejectedSize
 	}
 	return buf, nil
 }
 
-// appendMark appends the message of a mark to buf.
-func appendMark(buf []byte, mark hub.Mark) ([]byte, error) {
-	if err := checkMark(mark); err != nil {
+// appendMark appends the body of a mark's message to buf.
+func appendMark(buf []byte, mark hub.Mark, serial int64) ([]byte, error) {
+	if err := checkMark(mark, serial); err != nil {
 		return buf, err
 	}
-	buf = append(buf, version, kindMark)
+	buf = append(buf, kindMark)
 	buf = appendText(buf, mark.Log)
 	buf = appendNumber(buf, int64(mark.Epoch))
 	buf = appendNumber(buf, int64(mark.From))
-	return appendNumber(buf, int64(mark.Head)), nil
+	buf = appendNumber(buf, int64(mark.Head))
+	return appendNumber(buf, serial), nil
 }
 
 func appendText(buf []byte, text string) []byte {
@@ -113,15 +111,15 @@ func appendNumber(buf []byte, n int64) []byte {
 	return binary.AppendUvarint(buf, uint64(n))
 }
 
-// decoder decodes messages. It remembers the name of the log, which is the same in all of them, so that a thousand
+// decoder decodes the bodies of messages. It remembers the name of the log, which is the same in all of them, so that a thousand
 // events share one.
 type decoder struct {
 	log string
 }
 
-// event decodes the message of an event. The event's data is part of message, which is the event's from here on.
-func (d *decoder) event(message []byte) (log string, epoch hub.Epoch, event *hub.Event, err error) {
-	f, err := open(message, kindEvent)
+// event decodes the body of an event's message. The event's data is part of body, which is the event's from here on.
+func (d *decoder) event(body []byte) (log string, epoch hub.Epoch, event *hub.Event, err error) {
+	f, err := open(body, kindEvent)
 	if err != nil {
 		return "", 0, nil, err
 	}
@@ -148,25 +146,26 @@ func (d *decoder) event(message []byte) (log string, epoch hub.Epoch, event *hub
 	return log, epoch, event, nil
 }
 
-// mark decodes the message of a mark.
-func (d *decoder) mark(message []byte) (hub.Mark, error) {
-	f, err := open(message, kindMark)
+// mark decodes the body of a mark's message.
+func (d *decoder) mark(body []byte) (mark hub.Mark, serial int64, err error) {
+	f, err := open(body, kindMark)
 	if err != nil {
-		return hub.Mark{}, err
+		return hub.Mark{}, 0, err
 	}
-	mark := hub.Mark{
+	mark = hub.Mark{
 		Log:   d.logName(f.text()),
 		Epoch: hub.Epoch(f.number()),
 		From:  hub.Position(f.number()),
 		Head:  hub.Position(f.number()),
 	}
+	serial = f.number()
 	if err := f.close(); err != nil {
-		return hub.Mark{}, err
+		return hub.Mark{}, 0, err
 	}
-	if err := checkMark(mark); err != nil {
-		return hub.Mark{}, err
+	if err := checkMark(mark, serial); err != nil {
+		return hub.Mark{}, 0, err
 	}
-	return mark, nil
+	return mark, serial, nil
 }
 
 func (d *decoder) logName(name []byte) string {
@@ -179,7 +178,7 @@ func (d *decoder) logName(name []byte) string {
 // checkEvent says what is wrong with an event, sent or received.
 func checkEvent(log string, epoch hub.Epoch, event *hub.Event) error {
 	switch seconds := event.Time.Unix(); {
-	case len(event.Data) > maxMessage: // before the work of validating it
+	case len(event.Data) > maxBody: // before the work of validating it
 		return rejectedSize
 	case !validLog(log):
 		return rejectedLog
@@ -201,11 +200,11 @@ func checkEvent(log string, epoch hub.Epoch, event *hub.Event) error {
 }
 
 // checkMark says what is wrong with a mark, sent or received.
-func checkMark(mark hub.Mark) error {
+func checkMark(mark hub.Mark, serial int64) error {
 	switch {
 	case !validLog(mark.Log):
 		return rejectedLog
-	case mark.Epoch < 0 || mark.From < 0 || mark.Head < mark.From:
+	case mark.Epoch < 0 || mark.From < 0 || mark.Head < mark.From || serial < 1:
 		return rejectedNumber
 	default:
 		return nil
@@ -223,89 +222,4 @@ func validLog(name string) bool {
 		}
 	}
 	return true
-}
-
-// fields reads the fields of a message in order. After the first that is wrong it returns zeros; close says what was.
-type fields struct {
-	rest []byte
-	bad  rejection
-}
-
-// open checks what stands before a message's fields.
-func open(message []byte, kind byte) (fields, error) {
-	switch {
-	case len(message) > maxMessage:
-		return fields{}, rejectedSize
-	case len(message) == 0 || message[0] != version:
-		return fields{}, rejectedVersion
-	case len(message) == 1 || message[1] != kind:
-		return fields{}, rejectedKind
-	default:
-		return fields{rest: message[2:]}, nil
-	}
-}
-
-func (f *fields) close() error {
-	if f.bad == "" && len(f.rest) > 0 {
-		f.bad = rejectedLayout
-	}
-	if f.bad != "" {
-		return f.bad
-	}
-	return nil
-}
-
-func (f *fields) fail(why rejection) {
-	if f.bad == "" {
-		f.bad = why
-	}
-	f.rest = nil
-}
-
-// take moves on past a varint of n bytes, as encoding/binary returns n.
-func (f *fields) take(n int) bool {
-	// A last byte of zero adds nothing: it is a second spelling of the same number.
-	if n <= 0 || n > 1 && f.rest[n-1] == 0 {
-		f.fail(rejectedLayout)
-		return false
-	}
-	f.rest = f.rest[n:]
-	return true
-}
-
-func (f *fields) number() int64 {
-	value, n := binary.Uvarint(f.rest)
-	if !f.take(n) {
-		return 0
-	}
-	if value > math.MaxInt64 {
-		f.fail(rejectedNumber)
-		return 0
-	}
-	return int64(value)
-}
-
-// text returns a part of the message, with no room behind it for an append to spill into.
-func (f *fields) text() []byte {
-	length := f.number()
-	if length > int64(len(f.rest)) {
-		f.fail(rejectedLayout)
-		return nil
-	}
-	text := f.rest[:length:length]
-	f.rest = f.rest[length:]
-	return text
-}
-
-func (f *fields) time() time.Time {
-	seconds, n := binary.Varint(f.rest)
-	if !f.take(n) {
-		return time.Time{}
-	}
-	nanoseconds := f.number()
-	if nanoseconds >= int64(time.Second) {
-		f.fail(rejectedTime)
-		return time.Time{}
-	}
-	return time.Unix(seconds, nanoseconds).UTC()
 }

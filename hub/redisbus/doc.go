@@ -9,18 +9,27 @@
 //   - Up comes when Redis has confirmed everything subscribed and a mark has arrived after that. (A leader that cannot
 //     reach Redis leaves a bus that is connected, confirmed and useless.)
 //   - Publish returns within a second.
-//   - What no leader of this version could have written is dropped and counted, never delivered.
+//   - What no leader with the key has written for that channel is dropped and counted, never delivered. An old mark that
+//     comes again is dropped too.
 //
 // # What it does not promise
 //
-// That a message is genuine. Whoever may publish to Redis can make a well-formed event or mark: Redis must be reachable
-// by the replicas alone, and its access list may say who publishes. Epochs and sequences are for the hub to judge, and
-// so are repeated events, which a failed publication or a new leader leaves behind.
+// That a genuine event is new. Whoever may publish to Redis can repeat one on its channel; so do a failed publication
+// and a new leader. The hub knows it by its epoch and sequence. Nor that events come at all while somebody else rules
+// over Redis: who can drop messages can keep them back until reconciliation finds what is missing. And messages are
+// signed, not secret: who may subscribe can read them. So Redis belongs where the replicas alone reach it.
 //
 // # Channels and messages
 //
 // Every owner has a channel, and there is one control channel for marks: see channel.go. A replica subscribes to the
-// channels of its own owners, so its work follows its own users. The messages are described in codec.go.
+// channels of its own owners, so its work follows its own users. A message and its signature are described in sign.go,
+// what it says in codec.go.
+//
+// # The secret
+//
+// All replicas share a secret, and make of it a key to sign with: see secret.go. A replica that has another one hears
+// nothing that it believes: its bus stays down, it reads the log, and it logs why. The bus is down too while the secret
+// cannot be had.
 //
 // # Life
 //
@@ -29,6 +38,8 @@
 // work at any time: before Run and without a connection they only take note.
 //
 // Run goes through these states, one connection after the other. A connection is never mended.
+//
+// Before the first connection stands the asking for the secret, which is down as well.
 //
 //	            ┌────────────────────────────── pause, 50 ms to 1 s ─────────────────────────────┐
 //	            ▼                                                                                │

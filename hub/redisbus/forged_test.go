@@ -1,170 +1,199 @@
 package redisbus_test
 
 import (
-	"encoding/base64"
-	"encoding/binary"
-	"fmt"
-	"math"
+	"bytes"
+	"slices"
+	"strings"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
-
-	"github.com/reelay/reelay/hub"
 	"github.com/reelay/reelay/hub/redisbus/redistest"
 )
 
-// forge publishes any bytes on an owner's channel, as whoever gets at Redis can.
-func forge(t *testing.T, client *redis.Client, owner hub.Owner, message []byte) {
-	t.Helper()
-	for tag := range 16 { // one of them is the owner's
-		channel := fmt.Sprintf("reelay:{%x}:o:%s", tag, base64.RawURLEncoding.EncodeToString([]byte(owner)))
-		if err := client.Publish(t.Context(), channel, message).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// wire writes messages without the package's help, and without its checks.
-type wire []byte
-
-func (w wire) n(n uint64) wire    { return binary.AppendUvarint(w, n) }
-func (w wire) s(s string) wire    { return append(w.n(uint64(len(s))), s...) }
-func (w wire) time(t int64) wire  { return wire(binary.AppendVarint(w, t)).n(5) }
-func (w wire) end(s string) wire  { return append(w, s...) }
-func event() wire                 { return wire{1, 'e'}.s("k3f9a2bq") }
-func mark() wire                  { return wire{1, 'm'}.s("k3f9a2bq") }
-func (w wire) who(o string) wire  { return w.n(7).n(1).s(o).n(1).n(1) }
-func (w wire) what(t string) wire { return w.s(t).s("vid_1").time(1700000000) }
-
-// Bytes that are no event of the owner whose channel they came on are dropped and counted, whatever they are.
+// Whoever gets at Redis and has no secret makes nobody believe anything: what they publish is dropped and counted, and
+// what is genuine arrives as if they were not there.
 func TestBus_DropsForgedMessages(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
 	replica, leader := start(t, server.URL()), lead(t, server.URL())
 	up := replica.await(t, "Up", 0, isUp)
 	replica.subscribe(t, "alice", "bob")
-	client := admin(t, server.URL())
-	good := event().who("alice").what("video.updated").s(`{"a":1}`)
-	const negative = math.MaxUint64
+	spy := newSpy(t, server.URL())
+	leader.mustPublish(t, "bob", "alice", "alice")
+	event, bobs, mark := spy.last(t, channelsOf("alice")...), spy.last(t, channelsOf("bob")...), spy.last(t, control)
+	const other = "what somebody else would use as a secret"
+	alices := event.channel
+	genuine := []byte(event.message)
+	flipped := bytes.Clone(genuine)
+	flipped[len(flipped)-20] ^= 1
+	higher := wire{2, 'e'}.s("k3f9a2bq").n(1_000_000).n(2).s("alice").n(2).n(1002).what("video.updated").s(`{"a":1}`)
+	bob := wire{2, 'e'}.s("k3f9a2bq").n(7).n(1).s("bob").n(1).n(1001).what("video.updated").s(`{"a":1}`)
+	old := wire{2, 'e'}.s("k3f9a2bq").n(7).n(1).s("alice").n(1).n(1001).what("video.updated").s(`{"a":1}`)
+	tomorrow := wire{2, 'm'}.s("k3f9a2bq").n(1_000_000).n(0).n(1e9).n(1e9)
 	for _, forged := range []struct {
-		name, reason string
-		message      wire
+		name, reason, channel string
+		message               []byte
 	}{
-		{"nothing", "version", wire{}},
-		{"JSON, as other gateways send it", "version", wire(`{"type":"video.updated","owner":"alice"}`)},
-		{"the version after ours", "version", append(wire{2}, good[1:]...)},
-		{"a mark on an owner's channel", "kind", mark().n(7).n(0).n(1)},
-		{"an unknown kind", "kind", append(wire{1, 'x'}, good[2:]...)},
-		{"bad JSON", "data", event().who("alice").what("video.updated").s(`{"a":`)},
-		{"two JSON values", "data", event().who("alice").what("video.updated").s(`{}{}`)},
-		{"JSON that is not UTF-8", "data", event().who("alice").what("video.updated").s("{\"a\":\"\xff\"}")},
-		{"negative epoch", "number", event().n(negative).n(1).s("alice").n(1).n(1).what("video.updated").s(`{}`)},
-		{"negative position", "number", event().n(7).n(negative).s("alice").n(1).n(1).what("video.updated").s(`{}`)},
-		{"position 0", "number", event().n(7).n(0).s("alice").n(1).n(1).what("video.updated").s(`{}`)},
-		{"negative sequence", "number", event().n(7).n(1).s("alice").n(negative).n(1).what("video.updated").s(`{}`)},
-		{"negative outbox id", "number", event().n(7).n(1).s("alice").n(1).n(negative).what("video.updated").s(`{}`)},
-		{"another owner's event", "channel", event().who("bob").what("video.updated").s(`{}`)},
-		{"an owner who begins alike", "channel", event().who("alice2").what("video.updated").s(`{}`)},
-		{"nobody's event", "channel", event().who("").what("video.updated").s(`{}`)},
-		{"a frame of the gateway", "type", event().who("alice").what("reelay.reset").s(`{}`)},
-		{"no type", "type", event().who("alice").what("").s(`{}`)},
-		{"type that is not UTF-8", "text", event().who("alice").what("video.\xff").s(`{}`)},
-		{"a log of another form", "log", wire{1, 'e'}.s("A.1").who("alice").what("video.updated").s(`{}`)},
-		{"no log", "log", wire{1, 'e'}.s("").who("alice").what("video.updated").s(`{}`)},
-		{"year 10000", "time", event().who("alice").s("video.updated").s("x").time(253402300800).s(`{}`)},
-		{"seconds of 2^62", "time", event().who("alice").s("video.updated").s("x").time(1 << 62).s(`{}`)},
-		{"cut off", "layout", good[:len(good)-1]},
-		{"data missing", "layout", event().who("alice").what("video.updated")},
-		{"a length far beyond the end", "layout", event().who("alice").what("video.updated").n(1 << 40)},
-		{"something after the end", "layout", good.end("x")},
-		{"a number longer than it needs to be", "layout", append(event(), 0x87, 0).n(1).s("alice").n(1).n(1).what("v").s(`{}`)},
+		{"nothing", "version", alices, nil},
+		{"JSON, as other gateways send it", "version", alices, []byte(`{"type":"video.updated","owner":"alice"}`)},
+		{"JSON behind our version", "signature", alices, []byte("\x02" + `{"type":"video.updated","owner":"alice"}`)},
+		{"any bytes", "signature", alices, append([]byte{2}, bytes.Repeat([]byte{0xff}, 500)...)},
+		{"too short for a signature", "signature", alices, []byte{2, 'e'}},
+		{"no signature", "signature", alices, old},
+		{"a signature of zeros", "signature", alices, append(slices.Clone(old), make([]byte, 16)...)},
+		{"cut off by a byte", "signature", alices, genuine[:len(genuine)-1]},
+		{"cut off by a half", "signature", alices, genuine[:len(genuine)/2]},
+		{"one bit changed", "signature", alices, flipped},
+		{"something after the end", "signature", alices, append(slices.Clone(genuine), 'x')},
+		{"a higher epoch", "signature", alices, higher.signed(other, alices)},
+		{"another owner's event", "signature", alices, bob.signed(other, alices)},
+		{"an old position", "signature", alices, old.signed(other, alices)},
+		{"a genuine body, signed with another key", "signature", alices, wire(genuine[:len(genuine)-16]).signed(other, alices)},
+		{"another owner's genuine message", "signature", alices, []byte(bobs.message)},
+		{"a genuine mark on an owner's channel", "signature", alices, []byte(mark.message)},
+		{"a genuine event as a mark", "signature", control, genuine},
+		{"nothing as a mark", "version", control, nil},
+		{"JSON as a mark", "version", control, []byte(`{"head":1}`)},
+		{"a mark of a higher epoch", "signature", control, tomorrow.signed(other, control)},
+		{"a mark without a signature", "signature", control, tomorrow},
+		{"a mark that is cut off", "signature", control, []byte(mark.message)[:20]},
+		{"a genuine mark again", "old", control, []byte(mark.message)},
 	} {
 		t.Run(forged.name, func(t *testing.T) {
-			count := func() float64 {
+			rejected := func() float64 {
 				return replica.metric(t, "reelay_bus_messages_rejected_total", "reason="+forged.reason)
 			}
-			before := count()
-			forge(t, client, "alice", forged.message)
-			from := len(replica.all())
+			before, from := rejected(), len(replica.all())
+			spy.publish(t, forged.channel, forged.message)
 			next := leader.mustPublish(t, "alice") // the marker: it must be the next event seen
-			replica.await(t, "event", from, isEventAt(next))
-			if got := count() - before; got != 1 {
+			at := replica.await(t, "mark", replica.await(t, "event", from, isEventAt(next)), isMarkTo(next))
+			if got := rejected() - before; got != 1 {
 				t.Errorf("%v messages were counted as rejected for %q, want 1", got, forged.reason)
+			}
+			events := func(c call) bool { return c.event != nil }
+			if calls := replica.all()[from : at+1]; count(calls, events) != 1 {
+				t.Errorf("something else was delivered:\n%s", describe(calls))
 			}
 		})
 	}
-	// Well formed, and so not for the bus to judge: the hub drops it by its sequence and epoch.
-	forge(t, client, "alice", good)
-	isForged := func(c call) bool { return c.event != nil && string(c.event.Data) == `{"a":1}` }
-	replica.await(t, "well-formed event", up, isForged)
-	for _, c := range replica.all() {
-		if c.event != nil && !isForged(c) && (c.event.OutboxID <= 1000 || c.event.Type != "video.updated") {
-			t.Errorf("a forged event was delivered: %+v", c.event)
+	calls := replica.all()[up:]
+	leader.mu.Lock()
+	defer leader.mu.Unlock()
+	for _, c := range calls {
+		if c.mark != nil && (c.mark.Head > leader.head || c.mark.Epoch != 7) {
+			t.Errorf("a forged mark was handed over: %+v", *c.mark)
 		}
+	}
+	if n := count(calls, isDown); n > 0 {
+		t.Errorf("the bus went down %d times: forgeries make the replicas read the log", n)
 	}
 }
 
-func TestBus_DropsForgedMarks(t *testing.T) {
+// As many forgeries as Redis takes cost the genuine messages nothing but time.
+func TestBus_CarriesOnThroughAFlood(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
 	replica, leader := start(t, server.URL()), lead(t, server.URL())
 	up := replica.await(t, "Up", 0, isUp)
-	client := admin(t, server.URL())
-	const negative = math.MaxUint64
-	for _, forged := range []struct {
-		name, reason string
-		message      wire
-	}{
-		{"nothing", "version", wire{}},
-		{"JSON", "version", wire(`{"head":1}`)},
-		{"an event on the control channel", "kind", event().who("alice").what("video.updated").s(`{}`)},
-		{"negative epoch", "number", mark().n(negative).n(0).n(1)},
-		{"negative from", "number", mark().n(7).n(negative).n(1)},
-		{"negative head", "number", mark().n(7).n(0).n(negative)},
-		{"head before from", "number", mark().n(7).n(1e9).n(1e9 - 1)},
-		{"bad log", "log", wire{1, 'm'}.s("x y").n(7).n(0).n(1e9)},
-		{"cut off", "layout", mark().n(7).n(0)},
-		{"something after the end", "layout", mark().n(7).n(0).n(1e9).n(1)},
-	} {
-		t.Run(forged.name, func(t *testing.T) {
-			count := func() float64 {
-				return replica.metric(t, "reelay_bus_messages_rejected_total", "reason="+forged.reason)
+	replica.subscribe(t, "alice")
+	spy := newSpy(t, server.URL())
+	first := leader.mustPublish(t, "alice")
+	alices := spy.last(t, channelsOf("alice")...).channel
+	event := event().who("alice").what("video.updated").s(`{"a":1}`).signed("nobody's secret at all", alices)
+	mark := mark().n(1e6).n(0).n(1e9).n(1e9).signed("nobody's secret at all", control)
+	const rounds, each = 40, 500
+	flooded := make(chan error, 1)
+	go func() {
+		client := admin(t, server.URL())
+		for range rounds {
+			pipe := client.Pipeline()
+			for range each {
+				pipe.Publish(t.Context(), alices, event)
+				pipe.Publish(t.Context(), control, mark)
 			}
-			before := count()
-			if err := client.Publish(t.Context(), "reelay:{0}:control", []byte(forged.message)).Err(); err != nil {
+			if _, err := pipe.Exec(t.Context()); err != nil {
+				flooded <- err
+				return
+			}
+		}
+		flooded <- nil
+	}()
+	last, flooding := first, true
+	for flooding {
+		select {
+		case err := <-flooded:
+			if err != nil {
 				t.Fatal(err)
 			}
-			replica.await(t, "mark", up, isMarkTo(leader.mustPublish(t, "bob")))
-			if got := count() - before; got != 1 {
-				t.Errorf("%v messages were counted as rejected for %q, want 1", got, forged.reason)
-			}
-		})
-	}
-	leader.mu.Lock()
-	defer leader.mu.Unlock()
-	for _, c := range replica.all() {
-		if c.mark != nil && c.mark.Head > leader.head {
-			t.Errorf("a forged mark was handed over: %+v", *c.mark)
+			flooding = false
+		default:
+			last = leader.mustPublish(t, "alice")
 		}
+	}
+	end := replica.await(t, "last mark", up, isMarkTo(last))
+	eventually(t, "all forgeries are counted", func() bool {
+		return replica.metric(t, "reelay_bus_messages_rejected_total", "reason=signature") == 2*rounds*each
+	})
+	t.Logf("%d genuine events among %d forged messages", last-first, 2*rounds*each)
+	next := first
+	for _, c := range replica.all()[up : end+1] {
+		if c.down != nil || c.mark != nil && c.mark.Head > last {
+			t.Fatalf("the flood did something:\n%s", describe([]call{c}))
+		}
+		if c.event == nil {
+			continue
+		}
+		if c.event.Position != next {
+			t.Fatalf("position %d came, want %d", c.event.Position, next)
+		}
+		next++
+	}
+	if next != last+1 {
+		t.Errorf("the last position that came is %d, want %d", next-1, last)
 	}
 }
 
-// Marks that nobody can read do not keep the bus up: a leader of a newer version is a silent one. Nor do events.
-func TestBus_ForgedMarksAreSilence(t *testing.T) {
+// Marks that nobody believes do not keep the bus up: not those of another key, not those of a leader of another version,
+// as in a rolling upgrade, and not genuine ones that somebody repeats. Nor do events.
+func TestBus_OtherMarksAreSilence(t *testing.T) {
 	t.Parallel()
-	server := redistest.New(t)
-	replica, leader := start(t, server.URL()), lead(t, server.URL())
-	replica.await(t, "Up", 0, isUp)
-	replica.subscribe(t, "alice")
-	leader.quiet.Store(true)
-	from := len(replica.all())
-	client := admin(t, server.URL())
-	eventually(t, "Down", func() bool {
-		// Events alone are no sign of life either.
-		forge(t, client, "alice", event().who("alice").what("video.updated").s(`{}`))
-		if err := client.Publish(t.Context(), "reelay:{0}:control", []byte(mark().end("x"))).Err(); err != nil {
-			t.Fatal(err)
-		}
-		return count(replica.all()[from:], isDown) > 0
-	})
+	before := append(wire{1}, mark().n(7).n(0).n(1)[1:]...)
+	for _, other := range []struct {
+		name, reason string
+		message      func(genuine string) []byte
+	}{
+		{"forged", "signature", func(string) []byte { return mark().n(7).n(0).n(1).n(1e9).signed("somebody else's secret", control) }},
+		{"of the version before", "version", func(string) []byte { return before }},
+		{"of the version after", "version", func(genuine string) []byte { return []byte("\x03" + genuine[1:]) }},
+		{"malformed", "layout", func(string) []byte { return mark().end("x").signed(sharedSecret, control) }},
+		{"repeated", "old", func(genuine string) []byte { return []byte(genuine) }},
+	} {
+		t.Run(other.name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.New(t)
+			replica, leader := start(t, server.URL()), lead(t, server.URL())
+			replica.await(t, "Up", 0, isUp)
+			replica.subscribe(t, "alice")
+			spy := newSpy(t, server.URL())
+			leader.mustPublish(t, "alice")
+			genuine, event := spy.last(t, control), spy.last(t, channelsOf("alice")...)
+			leader.quiet.Store(true)
+			from := len(replica.all())
+			eventually(t, "Down", func() bool {
+				spy.publish(t, control, other.message(genuine.message))
+				spy.publish(t, event.channel, []byte(event.message)) // genuine, but no sign of life
+				return count(replica.all()[from:], isDown) > 0
+			})
+			down := replica.await(t, "Down", from, isDown)
+			checkSilence(t, replica.all(), down)
+			if !strings.Contains(replica.all()[down].down.Error(), "no mark") {
+				t.Errorf("the reason is %v", replica.all()[down].down)
+			}
+			if n := replica.metric(t, "reelay_bus_messages_rejected_total", "reason="+other.reason); n < 1 {
+				t.Errorf("%v messages were counted as rejected for %q", n, other.reason)
+			}
+			if n := replica.metric(t, "reelay_bus_messages_rejected_total", "reason=signature"); n > 0 && other.reason != "signature" {
+				t.Errorf("%v messages were counted as forged", n)
+			}
+		})
+	}
 }

@@ -30,7 +30,7 @@ func newMetrics(registerer prometheus.Registerer, subscriptions func() float64) 
 	}, []string{"kind"})
 	rejected := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "reelay_bus_messages_rejected_total",
-		Help: "Messages received from Redis and dropped: forged, damaged, or of another version. Should stay 0.",
+		Help: "Messages received from Redis and dropped: not signed with our key, damaged, of another version, or an old mark. Should stay 0.",
 	}, []string{"reason"})
 	m := &metrics{
 		up: prometheus.NewGauge(prometheus.GaugeOpts{

@@ -26,8 +26,12 @@ var (
 // publisher is the sending half of a Bus: one connection, one publication at a time.
 type publisher struct {
 	turn chan struct{} // holds one element while somebody publishes
-	link *link         // belongs to the holder of turn; nil before the first publication and after a failed one
-	buf  []byte        // belongs to the holder of turn
+
+	// What follows belongs to the holder of turn.
+	link   *link // nil before the first publication and after a failed one
+	buf    []byte
+	signer *signer // nil before the key is known
+	marks  int64   // how many have been signed: the serial of the last
 
 	mu      sync.Mutex
 	running bool               // guarded by mu
@@ -36,7 +40,8 @@ type publisher struct {
 
 // Publish publishes a batch: its events in their order, then its mark. It returns an error unless Redis confirmed all
 // of it, after one second at most. It does not try again, and need not be called again: the next batch's mark tells the
-// replicas that they missed something. Before Run and after it, Publish fails and sends nothing.
+// replicas that they missed something. Before Run, after it, and while the key is not known, Publish fails and sends
+// nothing.
 //
 // # Why a mark never overtakes its events
 //
@@ -125,6 +130,13 @@ func (p *publisher) leave() {
 // which replies are still to come on it.
 func (b *Bus) publish(ctx context.Context, batch hub.Batch) error {
 	p := &b.sending
+	if p.signer == nil {
+		key, err := b.key.known() // Run asks for it
+		if err != nil {
+			return err
+		}
+		p.signer = newSigner(key)
+	}
 	fresh := p.link == nil
 	err := b.publishOn(ctx, batch)
 	if !fresh && errors.Is(err, errUsedUp) {
@@ -184,8 +196,8 @@ func (b *Bus) sendEvents(ctx context.Context, l *link, batch hub.Batch) (whole b
 		if ctx.Err() != nil { // a large batch is work even before anything is sent
 			return whole, context.Cause(ctx)
 		}
-		start := len(buf)
-		if buf, err = appendEvent(buf, batch.Log, batch.Epoch, event); err != nil {
+		start, channel := len(buf), b.names.of(event.Owner)
+		if buf, err = b.sending.signer.appendEvent(buf, channel, batch.Log, batch.Epoch, event); err != nil {
 			if whole { // the first says enough
 				b.log.ErrorContext(ctx, "event not carried by the bus", "position", int64(event.Position), "err", err)
 			}
@@ -193,7 +205,7 @@ func (b *Bus) sendEvents(ctx context.Context, l *link, batch hub.Batch) (whole b
 			b.metrics.unpublishable.Inc()
 			continue
 		}
-		pipe.Publish(ctx, b.names.of(event.Owner), buf[start:])
+		pipe.Publish(ctx, channel, buf[start:])
 		if pipe.Len() >= maxCommands || len(buf) >= maxBytes {
 			if err := flush(); err != nil {
 				return whole, err
@@ -207,7 +219,8 @@ func (b *Bus) sendEvents(ctx context.Context, l *link, batch hub.Batch) (whole b
 }
 
 func (b *Bus) sendMark(ctx context.Context, l *link, mark hub.Mark) error {
-	message, err := appendMark(nil, mark)
+	b.sending.marks++
+	message, err := b.sending.signer.appendMark(nil, b.names.control, mark, b.sending.marks)
 	if err != nil {
 		return err
 	}

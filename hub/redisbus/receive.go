@@ -68,8 +68,34 @@ func (b *Bus) connect(ctx context.Context) (*receiving, error) {
 	}, nil
 }
 
+// unlock waits for the key, and asks for it if nobody has.
+func (b *Bus) unlock(ctx context.Context, out *outlet) (*signer, error) {
+	var key []byte
+	asked := make(chan error, 1)
+	go func() { // the loop below waits for it
+		var err error
+		key, err = b.key.get(ctx)
+		asked <- err
+	}()
+	for {
+		select {
+		case err := <-asked:
+			if err != nil {
+				return nil, err
+			}
+			return newSigner(key), nil
+		case <-out.late:
+			out.overdue(ctx, errNoSecret)
+		}
+	}
+}
+
 // carry is the life of one connection. It returns why it ended, and nil when ctx did; by then its goroutines have too.
 func (b *Bus) carry(ctx context.Context, out *outlet) error {
+	signer, err := b.unlock(ctx, out)
+	if err != nil {
+		return err
+	}
 	l, err := b.connect(ctx)
 	if err != nil {
 		return err
@@ -77,7 +103,7 @@ func (b *Bus) carry(ctx context.Context, out *outlet) error {
 	b.attach(l)
 	defer b.detach()
 	reader, writer := make(chan struct{}), make(chan struct{})
-	go func() { defer close(reader); b.read(ctx, l) }()
+	go func() { defer close(reader); b.read(ctx, l, signer) }()
 	go func() { defer close(writer); b.write(ctx, l) }()
 	defer func() { // both end when the link is broken
 		l.close()
@@ -90,7 +116,7 @@ func (b *Bus) carry(ctx context.Context, out *outlet) error {
 
 // read hands on what Redis sends. It waits without a deadline: one that passes in the midst of a message would leave
 // its second half to be read as the next. The clock is watched by dispatch, which breaks the link.
-func (b *Bus) read(ctx context.Context, l *receiving) {
+func (b *Bus) read(ctx context.Context, l *receiving, s *signer) {
 	defer close(l.arrivals)
 	var d decoder
 	for {
@@ -104,7 +130,7 @@ func (b *Bus) read(ctx context.Context, l *receiving) {
 		case *redis.Subscription:
 			a.confirmed = reply.Channel
 		case *redis.Message:
-			if a, err = b.decode(&d, reply); err != nil {
+			if a, err = b.decode(s, &d, reply); err != nil {
 				b.reject(ctx, err)
 				continue
 			}
@@ -119,16 +145,22 @@ func (b *Bus) read(ctx context.Context, l *receiving) {
 	}
 }
 
-// decode turns a message into an arrival, if it says what its channel may say.
-func (b *Bus) decode(d *decoder, message *redis.Message) (a arrival, err error) {
+// decode turns a message into an arrival, if it is genuine and says what its channel may say.
+func (b *Bus) decode(s *signer, d *decoder, message *redis.Message) (a arrival, err error) {
 	// A copy, so that the event's data is not kept alive together with the rest of what was read.
-	payload := []byte(message.Payload)
+	body, err := s.open(message.Channel, []byte(message.Payload))
+	if err != nil {
+		return a, err
+	}
 	if message.Channel == b.names.control {
-		mark, err := d.mark(payload)
+		mark, serial, err := d.mark(body)
+		if err == nil && !b.heard.note(mark, serial) {
+			err = rejectedOld
+		}
 		a.mark = &mark
 		return a, err
 	}
-	if a.log, a.epoch, a.event, err = d.event(payload); err != nil {
+	if a.log, a.epoch, a.event, err = d.event(body); err != nil {
 		return a, err
 	}
 	var room [128]byte
@@ -138,11 +170,39 @@ func (b *Bus) decode(d *decoder, message *redis.Message) (a arrival, err error) 
 	return a, nil
 }
 
+// heard is the newest mark that came of each log. It grows by one for each log that a key holder ever named: by a few
+// in a replica's life.
+type heard map[string]struct {
+	epoch  hub.Epoch
+	serial int64
+}
+
+// note says whether a mark is newer than all before it, and remembers it. One that is not was repeated by somebody, or
+// is of a leader that was replaced, or was long under way. It moves nothing in a hub, but it would pass for a sign of
+// life, and hide that the real marks do not come.
+func (h heard) note(mark hub.Mark, serial int64) bool {
+	last := h[mark.Log]
+	if mark.Epoch < last.epoch || mark.Epoch == last.epoch && serial <= last.serial {
+		return false
+	}
+	last.epoch, last.serial = mark.Epoch, serial
+	h[mark.Log] = last
+	return true
+}
+
 // reject counts a message that is dropped. Nothing of it is logged: it may be anything, and there may be many.
 func (b *Bus) reject(ctx context.Context, err error) {
-	if reason, ok := errors.AsType[rejection](err); ok {
-		b.metrics.rejected[reason].Inc()
-		b.log.DebugContext(ctx, "bus message rejected", "reason", string(reason))
+	reason, ok := errors.AsType[rejection](err)
+	if !ok {
+		return
+	}
+	b.metrics.rejected[reason].Inc()
+	b.log.DebugContext(ctx, "bus message rejected", "reason", string(reason))
+	if reason == rejectedSignature {
+		b.strange.Do(func() {
+			b.log.WarnContext(ctx, "messages on Redis are not signed with this replica's key, and dropped",
+				"check", "does REELAY_REDIS_SECRET differ between replicas? If not, who else writes to this Redis?")
+		})
 	}
 }
 
@@ -157,9 +217,7 @@ func (b *Bus) dispatch(ctx context.Context, l *receiving, out *outlet) error {
 		case <-silence.C:
 			return errSilent
 		case <-out.late:
-			if out.is == isStarting {
-				out.down(ctx, errUnheard)
-			}
+			out.overdue(ctx, errUnheard)
 		case a, open := <-l.arrivals:
 			switch {
 			case !open:

@@ -2,6 +2,7 @@
 package redisbus
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -9,6 +10,9 @@ import (
 
 	"github.com/reelay/reelay/hub"
 )
+
+// noKey is for a bus that does not run.
+func noKey(context.Context) ([]byte, error) { return nil, errNoSecret }
 
 // model is a Redis that answers when the test says so, and what the callers of the bus know.
 type model struct {
@@ -72,7 +76,7 @@ func closed(c <-chan struct{}) bool {
 // since an UNSUBSCRIBE follows it.
 func TestTopics_WaitForTheLastAnswer(t *testing.T) {
 	t.Parallel()
-	bus, err := New(Config{URL: "redis://localhost"})
+	bus, err := New(Config{URL: "redis://localhost", Key: noKey})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +101,7 @@ func TestTopics_WaitForTheLastAnswer(t *testing.T) {
 func TestTopics_AnyInterleaving(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		bus, err := New(Config{URL: "redis://localhost"})
+		bus, err := New(Config{URL: "redis://localhost", Key: noKey})
 		if err != nil {
 			t.Fatal(err)
 		}
