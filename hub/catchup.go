@@ -12,8 +12,10 @@ const (
 	pollEvery = 250 * time.Millisecond
 	// silentAfter is how long the bus may bring no mark before the log is asked all the same: the leader sends one a second.
 	silentAfter = 2 * time.Second
-	// unavailableAfter is how long the log has to be unreadable before clients are told.
-	unavailableAfter = time.Second
+	// beatEvery is how often the log is asked at least, so that one that is gone is found also where nothing is missing.
+	beatEvery = time.Second
+	// beatLimit is how long that question may take.
+	beatLimit = 2 * time.Second
 	// reconcileEvery is how often every feed is compared with the log, whatever the bus says.
 	reconcileEvery = 15 * time.Second
 	// headsMost is how many owners one query compares.
@@ -36,14 +38,15 @@ func (h *Hub) doubt(cause string) {
 }
 
 // watch asks the log what is missing: when there is a doubt, at short intervals while the bus is down or silent, and
-// now and then in any case. It is the one place that moves the hub to another log, and that finds the log unavailable.
+// now and then in any case. It is the one place that moves the hub to another log, and that finds the log available.
+// That it is not, guard finds too: watch may be waiting for an answer.
 func (h *Hub) watch(ctx context.Context) {
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
 	reconcile := time.NewTicker(reconcileEvery)
 	defer reconcile.Stop()
 	h.doubt("start")
-	var failing time.Time // since when; zero: it does not fail
+	var asked, failing time.Time // when the log was last asked; since when it fails, zero where it does not
 	for {
 		var cause string
 		select {
@@ -52,15 +55,19 @@ func (h *Hub) watch(ctx context.Context) {
 		case cause = <-h.doubts:
 		case <-poll.C:
 			if cause = h.silence(); cause == "" {
-				continue
+				if time.Since(asked) < beatEvery {
+					continue
+				}
+				cause = "beat"
 			}
 		case <-reconcile.C:
 			cause = "reconcile"
 		}
+		asked = time.Now()
 		err := h.catchUp(ctx, cause)
 		if err == nil {
 			failing = time.Time{}
-			h.setAvailable(ctx, true, nil)
+			h.setAvailable(ctx, nil)
 			continue
 		}
 		h.failed(ctx, err)
@@ -68,7 +75,7 @@ func (h *Hub) watch(ctx context.Context) {
 			failing = time.Now()
 		}
 		if time.Since(failing) >= unavailableAfter {
-			h.setAvailable(ctx, false, err)
+			h.setAvailable(ctx, err)
 		}
 		if sleep(ctx, pollEvery/2+rand.N(pollEvery)) != nil {
 			return
@@ -90,28 +97,6 @@ func (h *Hub) silence() (cause string) {
 	return ""
 }
 
-// setAvailable notes whether the log can be read, and tells whoever asked to be told of a change.
-func (h *Hub) setAvailable(ctx context.Context, available bool, err error) {
-	h.mu.Lock()
-	changed := h.unavailable == available
-	h.unavailable = !available
-	tell := h.tell
-	h.mu.Unlock()
-	if !changed || ctx.Err() != nil {
-		return
-	}
-	if available {
-		h.metrics.available.Set(1)
-		h.logger.InfoContext(ctx, "the log can be read again")
-	} else {
-		h.metrics.available.Set(0)
-		h.logger.ErrorContext(ctx, "the log cannot be read; sessions stay, and new ones are refused", "err", err)
-	}
-	if tell != nil {
-		tell(available)
-	}
-}
-
 // catchUp asks the log which owners here have more than their feeds, and has those filled.
 //
 // The cheap question names our position. It is not asked where the position may be far behind (after a failure, when
@@ -119,6 +104,10 @@ func (h *Hub) setAvailable(ctx context.Context, available bool, err error) {
 // reconciliation does in any case.
 func (h *Hub) catchUp(ctx context.Context, cause string) error {
 	h.metrics.catchUps.WithLabelValues(cause).Inc()
+	if cause == "beat" {
+		_, err := h.heads(ctx, nil)
+		return err
+	}
 	compare := h.compare.Swap(false)
 	h.mu.Lock()
 	name, position := h.name, h.position
@@ -131,6 +120,7 @@ func (h *Hub) catchUp(ctx context.Context, cause string) error {
 	if err != nil {
 		return err
 	}
+	h.answers.Add(1)
 	if heads.Log != name {
 		return h.reconcile(ctx, false)
 	}
@@ -149,7 +139,7 @@ func (h *Hub) reconcile(ctx context.Context, periodic bool) error {
 	// The log's name and position are asked for before the feeds are listed: one that is not on the list reads the log
 	// later than this. And nothing of the log is refused any more when the feeds are compared.
 	_, told := h.place()
-	whole, err := h.log.Heads(ctx, []Owner{})
+	whole, err := h.heads(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -159,7 +149,7 @@ func (h *Hub) reconcile(ctx context.Context, periodic bool) error {
 		for i, f := range some {
 			owners[i] = f.owner
 		}
-		heads, err := h.log.Heads(ctx, owners)
+		heads, err := h.heads(ctx, owners)
 		if err != nil {
 			return err
 		}
@@ -175,6 +165,22 @@ func (h *Hub) reconcile(ctx context.Context, periodic bool) error {
 		}
 	}
 	return nil
+}
+
+// heads asks the log how far it is, and how far it is for some owners.
+func (h *Hub) heads(ctx context.Context, owners []Owner) (Heads, error) {
+	if len(owners) == 0 {
+		// Nothing is cheaper, and this is what is asked first while the log does not answer. It is given up early, so that
+		// a network that has come back is not waited for on a connection that has not.
+		limited, cancel := context.WithTimeout(ctx, beatLimit)
+		defer cancel()
+		ctx, owners = limited, []Owner{}
+	}
+	heads, err := h.log.Heads(ctx, owners)
+	if err == nil {
+		h.answers.Add(1)
+	}
+	return heads, err
 }
 
 // reached notes what a read of the log says of the log itself, and what position the hub was at before it asked.

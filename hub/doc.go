@@ -30,6 +30,9 @@
 // not promise: that a session hears of the last event of a silent owner at once, if the bus loses just that message and
 // nothing after; reconciliation finds it within reconcileEvery.
 //
+// It is honest about the log: when that has answered nothing for unansweredAfter, or nothing but errors for
+// unavailableAfter, Ready says so, Attach refuses, and whoever asked by OnAvailability is told, all three at once.
+//
 // New only stores; Run is the life; after it, sessions get no more events. All methods are safe for concurrent use,
 // except that a Session's are called by one goroutine at a time (Wake may come from any).
 package hub

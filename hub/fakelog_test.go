@@ -18,6 +18,7 @@ type fakeLog struct {
 	outbox   []*hub.Event // committed, without a position
 	owners   map[hub.Owner]*history
 	failure  error                       // what every query fails with
+	hanging  bool                        // a query that is asked now is never answered
 	queries  map[string]int              // how many were asked, by kind
 	failing  map[string]int              // by kind: the number of the first query that fails; 0: none
 	holds    map[string][]chan struct{}  // by kind: its answers wait for all of these
@@ -135,6 +136,14 @@ func (l *fakeLog) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failure = err
+}
+
+// hang makes a black hole of the log, or ends that: who asks meanwhile waits until its context ends, also when it has
+// ended, as on a connection that has died without a word.
+func (l *fakeLog) hang(hanging bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hanging = hanging
 }
 
 // failFrom makes queries of one kind fail from the nth of all on; 0 ends it.

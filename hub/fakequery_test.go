@@ -13,12 +13,17 @@ import (
 func (l *fakeLog) answer(ctx context.Context, kind string, take func()) error {
 	l.mu.Lock()
 	l.asking++
+	hangs := l.hanging
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
 		l.asking--
 		l.mu.Unlock()
 	}()
+	if hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if err := l.wait(ctx, "ask "+kind); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,6 +19,35 @@ func (m *model) fail(t *rapid.T) {
 		m.log.fail(errAway)
 	} else {
 		m.log.fail(nil)
+	}
+}
+
+// hang makes a black hole of the log, or ends that.
+func (m *model) hang(t *rapid.T) { m.log.hang(rapid.Bool().Draw(t, "hang")) }
+
+// honest checks that what sessions are told of the log is what Ready says, and true: with as much delay as is promised
+// where it answers nothing, which is worse than an error.
+func (m *model) honest(*rapid.T) {
+	const soon, patience = 5 * time.Second, 10 * time.Second
+	synctest.Wait()
+	m.log.mu.Lock()
+	readable := m.log.failure == nil && !m.log.hanging
+	m.log.mu.Unlock()
+	if readable != m.readable {
+		m.readable, m.since = readable, time.Now()
+	}
+	ready, news := m.hub.Ready(context.Background()), m.news.Load()
+	switch lasts := time.Since(m.since); {
+	case m.told.Load() != (ready == nil):
+		m.Fatalf("sessions were told that the log is available: %v; Ready says %v", m.told.Load(), ready)
+	case !readable && lasts > soon && ready == nil:
+		m.Fatalf("the log has been unreadable for %v, and nobody says so", lasts)
+	case readable && lasts > patience && ready != nil:
+		m.Fatalf("the log has been readable for %v, and Ready says %v", lasts, ready)
+	case readable && lasts > patience && m.calmed && news != m.knew:
+		m.Fatalf("the log has been readable for %v, and sessions are told that it is not", lasts)
+	default:
+		m.calmed, m.knew = readable && lasts > patience, news
 	}
 }
 
@@ -104,7 +134,7 @@ func (m *model) drain(t *rapid.T) {
 }
 
 func (m *model) pass(t *rapid.T) {
-	pass(rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Millisecond, 300 * time.Millisecond, time.Second}).Draw(t, "time"))
+	pass(rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Millisecond, 300 * time.Millisecond, time.Second, 4 * time.Second}).Draw(t, "time"))
 }
 
 // calm lets time pass without a fault, until some of the followers must be complete.
@@ -135,7 +165,9 @@ func (m *model) calm(of func(*follower) bool) {
 // hub has reconciled.
 func (m *model) settle() {
 	m.log.fail(nil)
+	m.log.hang(false)
 	m.delay.Store(0)
+	pass(5 * time.Second) // what is asked and never answered is given up
 	if !m.connected {
 		m.upOrDown(m.t)
 	}

@@ -26,8 +26,10 @@ type Hub struct {
 	metrics *Metrics
 	seed    maphash.Seed
 	shards  [shardCount]shard
-	doubts  chan string // causes to ask the log what is missing; one waiting is enough
-	compare atomic.Bool // the next time, every feed has to be compared with the log
+	doubts  chan string   // causes to ask the log what is missing; one waiting is enough
+	compare atomic.Bool   // the next time, every feed has to be compared with the log
+	answers atomic.Uint64 // how often the log has answered what watch asked
+	news    chan struct{} // the log has become available or unavailable, and sessions have not been told
 
 	mu        sync.Mutex
 	name      string    // of the log, as Postgres last said; guarded by mu, as all below
@@ -37,8 +39,9 @@ type Hub struct {
 	vouched   bool      // marks may move position: what the bus lost before it was up has been asked for
 	askedName time.Time // when a message of a log of another name last made us ask
 	marked    time.Time // when a mark last came
-	// unavailable says that the log cannot be read, for so long that clients are told.
-	unavailable bool
+	// unavailable is why the log cannot be read, for so long that clients are told; nil while it can.
+	unavailable error
+	known       bool // the log has answered once, or is known to be unavailable
 	tell        func(available bool)
 	running     context.Context // nil before Run; done after it
 
@@ -52,7 +55,10 @@ type shard struct {
 
 // New returns a Hub that hears of events by bus and reads them in log.
 func New(bus Bus, log Log, logger *slog.Logger, metrics *Metrics) *Hub {
-	h := &Hub{bus: bus, log: log, logger: logger, metrics: metrics, seed: maphash.MakeSeed(), doubts: make(chan string, 1)}
+	h := &Hub{
+		bus: bus, log: impatient{log}, logger: logger, metrics: metrics, seed: maphash.MakeSeed(),
+		doubts: make(chan string, 1), news: make(chan struct{}, 1),
+	}
 	for i := range h.shards {
 		h.shards[i].feeds = make(map[Owner]*feed)
 	}
@@ -68,6 +74,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.mu.Unlock()
 	group.Go(func() error { return h.bus.Run(ctx, h) })
 	group.Go(func() error { h.watch(ctx); return nil })
+	group.Go(func() error { h.guard(ctx); return nil })
+	group.Go(func() error { h.herald(ctx); return nil })
 	err := group.Wait()
 	h.setUp(false) // also waits for a spawn under way, which may have seen h.running before it was done
 	h.tasks.Wait()
@@ -98,6 +106,9 @@ func (h *Hub) Attach(ctx context.Context, owner Owner, wake func(), options Opti
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
+	if err == nil && h.isUnavailable() {
+		err = ErrUnavailable // it became so while this waited, and those who came before have been told
+	}
 	if err != nil {
 		h.release(f)
 		return nil, err
@@ -106,20 +117,6 @@ func (h *Hub) Attach(ctx context.Context, owner Owner, wake func(), options Opti
 	f.add(s)
 	h.metrics.sessions.Inc()
 	return s, nil
-}
-
-// OnAvailability has tell called when the log cannot be read any more, and when it can again. It is called before Run;
-// tell must not block.
-func (h *Hub) OnAvailability(tell func(available bool)) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.tell = tell
-}
-
-func (h *Hub) isUnavailable() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.unavailable
 }
 
 // join returns the feed of owner, and makes it where there is none. release undoes it.

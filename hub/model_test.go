@@ -29,6 +29,12 @@ type model struct {
 	flight    []message    // under way on the bus
 	past      []message    // was delivered
 	delay     atomic.Int64 // how long the log takes to answer
+	told      atomic.Bool  // the last news: the log is available
+	since     time.Time    // when the log became readable, or ceased to be
+	readable  bool
+	news      atomic.Int64 // how often sessions were told
+	knew      int64        // how often when last looked at
+	calmed    bool         // by then the log had been readable for long
 
 	epoch     hub.Epoch
 	leading   bool         // the leader of this epoch is there
@@ -62,8 +68,9 @@ func TestHub_Model(t *testing.T) {
 				"commit": m.commit, "lead": m.lead, "die": m.die, "take over": m.takeOver, "publish late": m.publishLate,
 				"deliver": m.deliver, "lose": m.lose, "repeat": m.repeat, "reorder": m.reorder,
 				"up or down": m.upOrDown, "up in the midst": m.upInTheMidst, "leak a mark": m.leakMark,
-				"fail": m.fail, "slow down": m.slowDown, "trim": m.trim, "rename": m.rename,
+				"fail": m.fail, "hang": m.hang, "slow down": m.slowDown, "trim": m.trim, "rename": m.rename,
 				"come": m.come, "go": m.leave, "drain": m.drain, "pass": m.pass,
+				"": m.honest,
 			})
 			m.settle()
 		})
@@ -72,11 +79,14 @@ func TestHub_Model(t *testing.T) {
 
 func newModel(t *rapid.T) *model {
 	m := &model{
-		t: t, faithful: rapid.Bool().Draw(t, "faithful"), connected: true, epoch: 1, leading: true,
+		readable: true, t: t, faithful: rapid.Bool().Draw(t, "faithful"), connected: true, epoch: 1, leading: true,
 		ids: make(map[hub.Cursor]map[hub.Owner]int64), trimmed: make(map[string]map[hub.Owner]hub.Sequence),
 		subjects: make(map[int64]string), newest: make(map[string]map[hub.Owner]map[string]hub.Sequence),
 	}
+	m.told.Store(true)
+	m.since = time.Now()
 	m.world = newWorld(t, func(w *world) {
+		w.tell = func(available bool) { m.told.Store(available); m.news.Add(1) }
 		w.log.onAnswer = func(ctx context.Context) error {
 			select {
 			case <-time.After(time.Duration(m.delay.Load())):

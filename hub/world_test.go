@@ -37,7 +37,8 @@ type world struct {
 	hub     *hub.Hub
 	metrics *prometheus.Registry
 	end     context.CancelFunc
-	ended   chan error // what Run returned
+	ended   chan error           // what Run returned
+	tell    func(available bool) // what prepare wants to be told; may be nil
 }
 
 // inWorld runs a test in a bubble with a hub that runs. Those of prepare change the fakes before it does.
@@ -52,6 +53,9 @@ func newWorld(t tb, prepare ...func(*world)) *world {
 		p(w)
 	}
 	w.hub = hub.New(w.bus, w.log, slog.New(slog.DiscardHandler), hub.NewMetrics(w.metrics))
+	if w.tell != nil {
+		w.hub.OnAvailability(w.tell)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.end = cancel
 	go func() { w.ended <- w.hub.Run(ctx) }() // stop waits for it

@@ -82,7 +82,7 @@ func serve(ctx context.Context, config Config, log *slog.Logger) error {
 	})
 	admin := api.NewAdmin(api.AdminConfig{
 		Listener: private, Log: log, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-		Ready: events.Check,
+		Ready: listeners.Ready,
 	})
 	context.AfterFunc(ctx, admin.Drain)
 	log.InfoContext(ctx, "serving", "listen", public.Addr().String(), "admin", private.Addr().String(),
