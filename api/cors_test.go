@@ -1,6 +1,10 @@
 package api_test
 
-import "testing"
+import (
+	"io"
+	"net/http"
+	"testing"
+)
 
 func TestCORS(t *testing.T) {
 	t.Parallel()
@@ -36,4 +40,33 @@ func TestCORS(t *testing.T) {
 			}, withCookie)
 		})
 	}
+}
+
+// A stream is written by hand, and says all the same who may read it.
+func TestCORS_OfAStream(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		conn, err := w.dialer(w.Context(), "", "")
+		if err != nil {
+			w.Fatalf("connect: %v", err)
+		}
+		defer conn.Close()
+		go func() {
+			_, _ = io.WriteString(conn, request("GET /events HTTP/1.1", "Accept: text/event-stream",
+				"Origin: https://app.example.com", "Authorization: Bearer "+w.token("alice")))
+		}()
+		response, err := http.ReadResponse(newReader(conn), nil)
+		if err != nil {
+			w.Fatalf("read the head of a stream: %v", err)
+		}
+		defer response.Body.Close()
+		for name, want := range map[string]string{
+			"Access-Control-Allow-Origin": "https://app.example.com", "Vary": "Origin", "Content-Type": "text/event-stream",
+			"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no",
+		} {
+			if got := response.Header.Values(name); len(got) != 1 || got[0] != want {
+				w.Errorf("got %s %q, want %q", name, got, want)
+			}
+		}
+	}, withCookie)
 }

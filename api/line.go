@@ -20,9 +20,9 @@ const saidMost = 4 << 10
 // chunked is a stream's line over HTTP/1.1: a connection that was taken over from net/http, and a body in chunks
 // (RFC 9112, section 7.1) that never gets its last one.
 type chunked struct {
-	conn  net.Conn
-	begun bool     // the head of the answer is written; used by the one who writes
-	said  [64]byte // what the client sends goes here
+	conn net.Conn
+	head http.Header // of the answer, until it is written; used by the one who writes
+	said [64]byte    // what the client sends goes here
 }
 
 func newChunked(c *gin.Context) (*chunked, error) {
@@ -31,19 +31,21 @@ func newChunked(c *gin.Context) (*chunked, error) {
 		return nil, err
 	}
 	limitUnanswered(conn)
-	return &chunked{conn: conn}, nil
+	head := c.Writer.Header() // what is for every answer: it is ours to write now
+	for _, h := range streamHeader {
+		head.Set(h[0], h[1])
+	}
+	return &chunked{conn: conn, head: head}, nil
 }
 
 // write implements line.
 func (l *chunked) write(buffer *bytes.Buffer) error {
 	out := takeBuffer()
 	defer giveBuffer(out)
-	if !l.begun {
-		l.begun = true
+	if l.head != nil {
 		out.WriteString("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n")
-		for _, h := range streamHeader {
-			fmt.Fprintf(out, "%s: %s\r\n", h[0], h[1])
-		}
+		_ = l.head.Write(out) // to memory
+		l.head = nil
 		fmt.Fprintf(out, "Date: %s\r\n\r\n", time.Now().UTC().Format(http.TimeFormat))
 		var retry bytes.Buffer
 		appendRetry(&retry)
