@@ -61,8 +61,11 @@ func (s *Session) Filter(subjects map[string]struct{}) {
 // and ErrClosed after Close.
 func (s *Session) Next() (*Event, Cursor, error) {
 	f := s.feed
+	foreign := 0
+	defer func() { s.hub.foreign(foreign) }() // when the lock is released
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	foreign, f.foreign = f.foreign, 0
 	for {
 		switch {
 		case s.closed:
@@ -77,6 +80,10 @@ func (s *Session) Next() (*Event, Cursor, error) {
 			return nil, Cursor{}, nil
 		}
 		s.cursor = event.Sequence
+		if event.Owner != f.owner { // the last line: whatever happened to it on its way, this is not for this client
+			foreign++
+			continue
+		}
 		if s.wants(event) {
 			s.hub.metrics.delivered.Inc()
 			return event, Cursor{Log: f.log, Sequence: event.Sequence}, nil
@@ -159,11 +166,14 @@ func (s *Session) read(ctx context.Context) {
 }
 
 // nextPage reads the page after a sequence, as this session wants it.
-func (s *Session) nextPage(ctx context.Context, after Sequence) (Page, error) {
+func (s *Session) nextPage(ctx context.Context, after Sequence) (page Page, err error) {
 	if s.conflate {
-		return s.hub.log.Newest(ctx, s.feed.owner, after, pageSize)
+		page, err = s.hub.log.Newest(ctx, s.feed.owner, after, pageSize)
+	} else {
+		page, err = s.hub.log.Read(ctx, s.feed.owner, after, pageSize)
 	}
-	return s.hub.log.Read(ctx, s.feed.owner, after, pageSize)
+	s.hub.foreign(page.keep(s.feed.owner, s.conflate))
+	return page, err
 }
 
 // Close detaches the session. A call of wake that is under way may still end after it.
