@@ -26,9 +26,10 @@
 //
 // Nothing twice: an event is handed out when its sequence is the next one, so a repeated one is dropped. Nothing lost:
 // a sequence that is not the next one makes the feed read the log, and so does anything that makes this replica doubt
-// the bus. Nobody else's: an event reaches the feed of its owner, and a session hangs on one feed for life. What it does
-// not promise: that a session hears of the last event of a silent owner at once, if the bus loses just that message and
-// nothing after; reconciliation finds it within reconcileEvery.
+// the bus. Nobody else's: an event reaches the feed of its owner, and a session hangs on one feed for life; and an event
+// that names another owner is dropped where it would be handed out, wherever it came from. What it does not promise: that
+// a session hears of the last event of a silent owner at once, if the bus loses just that message and nothing after;
+// reconciliation finds it within reconcileEvery.
 //
 // It is honest about the log: when that has answered nothing for unansweredAfter, or nothing but errors for
 // unavailableAfter, Ready says so, Attach refuses, and whoever asked by OnAvailability is told, all three at once.

@@ -34,6 +34,7 @@ type feed struct {
 	closed   bool       // no session will come any more
 	recent   []*Event   // the last events up to head, without a hole
 	sessions []*Session // to be woken
+	foreign  int        // events of another owner that were dropped, until a session has told
 }
 
 func newFeed(owner Owner) *feed {
@@ -119,6 +120,7 @@ func (f *feed) extend(page Page, after, want Sequence) bool {
 		f.mu.Unlock()
 		return false
 	}
+	f.foreign += page.keep(f.owner, false)
 	for _, event := range page.Events {
 		if event.Sequence == f.head+1 {
 			f.append(event)

@@ -1,6 +1,10 @@
 package hub
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Metrics is what a Hub tells about itself. The zero value does not work; see NewMetrics.
 type Metrics struct {
@@ -12,11 +16,14 @@ type Metrics struct {
 	delivered  prometheus.Counter
 	duplicates prometheus.Counter
 	refused    *prometheus.CounterVec
+	foreign    prometheus.Counter
 	holes      prometheus.Counter
 	catchUps   *prometheus.CounterVec
 	repairs    prometheus.Counter
 	resets     *prometheus.CounterVec
 	logErrors  prometheus.Counter
+
+	foreignTold sync.Once // the first event of another owner has been logged
 }
 
 // NewMetrics makes the metrics and registers them, unless registerer is nil.
@@ -39,6 +46,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		delivered:  counter("reelay_events_delivered_total", "Events handed to sessions."),
 		duplicates: counter("reelay_hub_duplicates_total", "Events dropped because they were known."),
 		refused:    counters("reelay_hub_refused_total", "Events and marks refused, by reason.", "reason"),
+		foreign:    counter("reelay_hub_foreign_total", "Events of another owner that were kept from a session. Should stay 0."),
 		holes:      counter("reelay_hub_holes_total", "Holes seen in an owner's sequence, filled from the log."),
 		catchUps:   counters("reelay_hub_catch_ups_total", "Times this replica asked the log what it had missed, by cause.", "cause"),
 		repairs:    counter("reelay_hub_repairs_total", "Feeds that only reconciliation found to be behind."),
@@ -47,7 +55,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	}
 	m.available.Set(1)
 	if registerer != nil {
-		registerer.MustRegister(m.sessions, m.feeds, m.busUp, m.available, m.position, m.delivered, m.duplicates, m.refused,
+		registerer.MustRegister(m.sessions, m.feeds, m.busUp, m.available, m.position, m.delivered, m.duplicates, m.refused, m.foreign,
 			m.holes, m.catchUps, m.repairs, m.resets, m.logErrors)
 	}
 	return m

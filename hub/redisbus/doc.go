@@ -31,6 +31,11 @@
 // nothing that it believes: its bus stays down, it reads the log, and it logs why. The bus is down too while the secret
 // cannot be had.
 //
+// # Tickets
+//
+// [Tickets] keep what a client left here for its next request, which may come to any replica. They have nothing to do
+// with the bus but the Redis, its settings and the secret.
+//
 // # Life
 //
 // New connects to nothing. Run is the whole life, and leaves no goroutine and no connection behind; there is nothing to

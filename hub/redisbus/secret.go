@@ -17,9 +17,12 @@ const (
 	minSecret = 16
 )
 
-// forMessages is what a key is for: a label of HKDF (RFC 5869, section 3.2). So one secret gives keys that say nothing of
-// each other. A label is never changed: replicas of different builds would not understand each other.
-const forMessages = "reelay/redisbus/messages"
+// What keys are for: labels of HKDF (RFC 5869, section 3.2). So one secret gives keys that say nothing of each other. A
+// label is never changed: replicas of different builds would not understand each other.
+const (
+	forMessages = "reelay/redisbus/messages"
+	forTickets  = "reelay/redisbus/tickets"
+)
 
 var (
 	errSecretShort = fmt.Errorf("the secret for Redis is shorter than %d bytes", minSecret)

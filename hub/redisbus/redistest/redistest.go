@@ -15,10 +15,16 @@ import (
 // -short, where it is skipped. The test may kill, pause and start the server as it likes.
 func New(t testing.TB) *local.Redis {
 	t.Helper()
+	return NewWith(t, nil)
+}
+
+// NewWith is New with settings of redis.conf.
+func NewWith(t testing.TB, settings map[string]string) *local.Redis {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("needs a Redis; -short is without servers")
 	}
-	redis, err := local.StartRedis(t.Context(), local.Options{})
+	redis, err := local.StartRedis(t.Context(), local.Options{Settings: settings})
 	if err != nil {
 		t.Fatalf("start a Redis: %v", err)
 	}
