@@ -105,58 +105,13 @@ COMMENT ON TABLE reelay.secret IS 'What all replicas know, and nobody else: keys
 INSERT INTO reelay.secret (secret)
 SELECT sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
 
--- +goose StatementBegin
-CREATE OR REPLACE FUNCTION reelay.grant_serve(role name) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    EXECUTE format('GRANT USAGE ON SCHEMA reelay TO %I', role);
-    EXECUTE format('GRANT SELECT, UPDATE ON reelay.state TO %I', role);
-    EXECUTE format('GRANT SELECT, DELETE ON reelay.outbox TO %I', role);
-    EXECUTE format('GRANT SELECT, INSERT ON reelay.log TO %I', role);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE ON reelay.owner_head TO %I', role);
-    EXECUTE format('GRANT SELECT ON reelay.watched, reelay.revocation, reelay.secret TO %I', role);
-    EXECUTE format('GRANT SELECT, UPDATE ON SEQUENCE reelay.awake TO %I', role);
-    EXECUTE format('GRANT SELECT ON SEQUENCE reelay.outbox_id_seq TO %I', role);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION reelay.history(), reelay.new_log_name(), reelay.extend_log(), reelay.trim_log(interval),
-        reelay.snapshot(text, text[], integer), reelay.revocation_slack(), reelay.trim_revocations() TO %I', role);
-END$$;
--- +goose StatementEnd
+-- What the role that serves needs of all this, 00004 gives it.
 
 -- As before, the functions are executable by whom the owner names: GRANT EXECUTE ON FUNCTION reelay.disconnect TO app.
 REVOKE ALL ON FUNCTION reelay.stamp_revocation(), reelay.check_revoked(text, text, text, timestamptz), reelay.disconnect(text, text, timestamptz),
     reelay.revoke_token(text, timestamptz), reelay.revocation_slack(), reelay.trim_revocations() FROM PUBLIC;
 
--- Roles that serve already, which only they may update the state, get what is new.
--- +goose StatementBegin
-DO $$
-DECLARE
-    role name;
-BEGIN
-    FOR role IN
-        SELECT r.rolname FROM pg_class c, aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee
-        WHERE c.oid = 'reelay.state'::regclass AND a.privilege_type = 'UPDATE' AND a.grantee <> c.relowner
-    LOOP
-        PERFORM reelay.grant_serve(role);
-    END LOOP;
-END$$;
--- +goose StatementEnd
-
 -- +goose Down
 DROP TABLE reelay.secret, reelay.revocation;
 DROP FUNCTION reelay.trim_revocations(), reelay.revocation_slack(), reelay.revoke_token(text, timestamptz), reelay.disconnect(text, text, timestamptz),
     reelay.check_revoked(text, text, text, timestamptz), reelay.stamp_revocation();
--- +goose StatementBegin
-CREATE OR REPLACE FUNCTION reelay.grant_serve(role name) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    EXECUTE format('GRANT USAGE ON SCHEMA reelay TO %I', role);
-    EXECUTE format('GRANT SELECT, UPDATE ON reelay.state TO %I', role);
-    EXECUTE format('GRANT SELECT, DELETE ON reelay.outbox TO %I', role);
-    EXECUTE format('GRANT SELECT, INSERT ON reelay.log TO %I', role);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE ON reelay.owner_head TO %I', role);
-    EXECUTE format('GRANT SELECT ON reelay.watched TO %I', role);
-    EXECUTE format('GRANT SELECT, UPDATE ON SEQUENCE reelay.awake TO %I', role);
-    EXECUTE format('GRANT SELECT ON SEQUENCE reelay.outbox_id_seq TO %I', role);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION reelay.history(), reelay.new_log_name(), reelay.extend_log(), reelay.trim_log(interval), reelay.snapshot(text, text[], integer) TO %I', role);
-END$$;
--- +goose StatementEnd

@@ -20,6 +20,7 @@ type Metrics struct {
 	reads         *prometheus.CounterVec
 	batched       prometheus.Histogram
 	revocations   prometheus.Gauge
+	watchProblems prometheus.Gauge
 	lookedAt      atomic.Int64 // when revocations were last read, in microseconds since 1970; 0 before the first time
 }
 
@@ -56,6 +57,9 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		revocations: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "reelay_revocations", Help: "Revocations of users and tokens that this replica holds in force.",
 		}),
+		watchProblems: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "reelay_watch_problems", Help: "On the leader, changes of watched tables that reelay.watch was not told of; reelay.watch_problems() names them.",
+		}),
 	}
 	age := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "reelay_revocations_age_seconds", Help: "Time since this replica last read what is revoked; -1 before the first time. It stays below a second.",
@@ -67,7 +71,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		return time.Since(time.UnixMicro(at)).Seconds()
 	})
 	if registerer != nil {
-		registerer.MustRegister(m.leader, m.endings, m.events, m.delay, m.publish, m.publishErrors, m.reads, m.batched, m.revocations, age)
+		registerer.MustRegister(m.leader, m.endings, m.events, m.delay, m.publish, m.publishErrors, m.reads, m.batched, m.revocations, age, m.watchProblems)
 	}
 	return m
 }

@@ -133,6 +133,7 @@ func (r *Relay) lead(ctx context.Context, conn *pgx.Conn) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return l.relay(ctx) })
 	group.Go(func() error { return r.trim(ctx) })
+	group.Go(func() error { return r.mend(ctx) })
 	return group.Wait()
 }
 

@@ -89,6 +89,22 @@ func (r *replica) count(name string) float64 {
 	return 0
 }
 
+// gauge returns the value of a gauge.
+func (r *replica) gauge(name string) float64 {
+	r.t.Helper()
+	families, err := r.registry.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			return family.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	r.t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
 // ended returns how many terms and tries a reason has ended.
 func (r *replica) ended(reason string) float64 {
 	r.t.Helper()
