@@ -248,13 +248,13 @@ func (c *campaign) mark(ctx context.Context, name string) error {
 }
 
 // whole waits until all is as it should be: every replica is ready and serves, one leads, all hear Redis, and every
-// session is live.
+// session is live, and was not last told that events cannot be read.
 func (c *campaign) whole(ctx context.Context) error {
 	if _, err := c.stack.leader(ctx); err != nil {
 		return err
 	}
 	return until(ctx, time.Minute, "all is as it was", func() bool {
-		return c.failure() != nil || c.busUp(ctx, c.replicas...) && c.well(c.replicas...) && all(c.watchers, (*watcher).isLive)
+		return c.failure() != nil || c.busUp(ctx, c.replicas...) && c.well(c.replicas...) && all(c.watchers, (*watcher).isLive) && all(c.watchers, (*watcher).isAvailable)
 	})
 }
 

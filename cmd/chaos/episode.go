@@ -60,7 +60,6 @@ type episode struct {
 	recoveries []time.Duration
 	silence    time.Duration // the longest
 	untruth    time.Duration // the longest
-	still      time.Duration // the longest time in which this machine let nobody run
 	skipped    string        // why it was not played
 	verdict    verdict       // of all comparisons
 	broken     []string      // promises
@@ -150,12 +149,13 @@ func (e *episode) lasts(ctx context.Context, since moment, d time.Duration) {
 // unhindered notes how slow the slowest commit was since a moment. No fault of ours may slow a writer down.
 func (e *episode) unhindered(since moment) {
 	const most = time.Second
-	if slowest := e.prober.slowest(since.happened); slowest-e.machine.longest() > most {
+	if slowest := e.prober.slowest(since.happened); slowest > most {
 		e.exceeds("a commit took %s", seconds(slowest))
 	}
 }
 
-// admit waits until these replicas say that they are not ready, which is the truth since a moment.
+// admit waits until these replicas say that they are not ready, which is the truth since a moment, and until they have
+// told their sessions.
 func (e *episode) admit(ctx context.Context, since moment, replicas ...*replica) error {
 	sentries := e.sentriesOf(replicas...)
 	if err := until(ctx, recoverLimit, "/readyz says no", func() bool { return all(sentries, (*sentry).down) }); err != nil {
@@ -163,6 +163,20 @@ func (e *episode) admit(ctx context.Context, since moment, replicas ...*replica)
 	}
 	if took := time.Since(since.happened); took > truthLimit {
 		e.exceeds("/readyz said yes for %s after it was wrong", seconds(took))
+	}
+	for _, w := range e.probesOf(replicas...) {
+		var at time.Time
+		err := until(ctx, recoverLimit, "a session is told that events cannot be read", func() (told bool) {
+			at, told = w.toldSince(since.happened)
+			return told
+		})
+		if err != nil {
+			return err
+		}
+		if took := at.Sub(since.happened); took > truthLimit {
+			e.exceeds("%s was told that events cannot be read after %s", w.name, seconds(took))
+		}
+		e.notef("%s was told after %s", w.name, seconds(at.Sub(since.happened)))
 	}
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/reelay/reelay/api/client"
 )
 
 func TestSentry_MeasuresTheLongestUntruth(t *testing.T) {
@@ -100,7 +102,7 @@ func TestReport_JudgesPromisesAndBounds(t *testing.T) {
 	}{
 		"all well":           {func(*episode) {}, true, true, "a meteor"},
 		"late":               {func(e *episode) { e.recoveries = append(e.recoveries, 3*time.Second) }, true, false, "recovered 3.00 s after its fall, and not within 2s"},
-		"late, as all was":   {func(e *episode) { e.recoveries[0] = 3 * time.Second; e.machine.worst = 2 * time.Second }, true, true, "stood still for 2.00 s"},
+		"late, as all was":   {func(e *episode) { e.recoveries[0] = 3 * time.Second; e.machine.worst = 2 * time.Second }, true, false, "stood still for 2.00 s"},
 		"lied":               {func(e *episode) { e.sentries = []*sentry{{longest: 6 * time.Second}} }, true, false, "told the untruth for 6.00 s"},
 		"lost":               {func(e *episode) { e.verdict.Lost = 1 }, false, true, "lost 1, twice 0"},
 		"twice":              {func(e *episode) { e.verdict.Twice = 1 }, false, true, "twice 1"},
@@ -162,5 +164,72 @@ func TestSamples_SumAddsUpOneMetric(t *testing.T) {
 	s := samples{`a`: 1, `a{x="1"}`: 2, `a{x="2"}`: 4, `a_total`: 8, `b`: 16}
 	if got := s.sum("a"); got != 7 {
 		t.Errorf("got %v, want 7", got)
+	}
+}
+
+func TestWatcher_KnowsWhatItWasToldOfTheLog(t *testing.T) {
+	t.Parallel()
+	begin := time.Now()
+	second := func(n int) time.Time { return begin.Add(time.Duration(n) * time.Second) }
+	frame := func(kind, code string) client.Frame {
+		return client.Frame{Type: kind, Source: "reelay/session", Data: []byte(`{"code":"` + code + `"}`)}
+	}
+	w := &watcher{}
+	for _, f := range []client.Frame{frame(client.TypeReady, ""), frame(client.TypeError, "slow_down")} {
+		if err := w.handle(t.Context(), f); err != nil || !w.isAvailable() {
+			t.Fatalf("after %s: available %v, %v; want true", f.Type, w.isAvailable(), err)
+		}
+	}
+	for _, restored := range []client.Frame{frame(client.TypeError, "available"), frame(client.TypeReady, "")} {
+		if err := w.handle(t.Context(), frame(client.TypeError, "unavailable")); err != nil || w.isAvailable() {
+			t.Fatalf("told unavailable: available %v, %v; want false", w.isAvailable(), err)
+		}
+		if at, told := w.toldSince(begin); !told || at.Before(begin) {
+			t.Fatalf("told at %v, %v; want after %v", at, told, begin)
+		}
+		if err := w.handle(t.Context(), restored); err != nil || !w.isAvailable() {
+			t.Fatalf("told %s: available %v, %v; want true", restored.Type, w.isAvailable(), err)
+		}
+	}
+	w.news = []news{{false, second(1)}, {true, second(3)}, {false, second(5)}}
+	for from, want := range map[int]int{0: 1, 2: 5, 4: 5, 6: 6} {
+		if at, told := w.toldSince(second(from)); !told || !at.Equal(second(want)) {
+			t.Errorf("since %d s: got %v, %v; want %d s", from, at.Sub(begin), told, want)
+		}
+	}
+	w.news = w.news[:2]
+	if at, told := w.toldSince(second(2)); told {
+		t.Errorf("got %v, though it was not told since", at.Sub(begin))
+	}
+}
+
+func TestResources_GoBackToWhereTheyWere(t *testing.T) {
+	t.Parallel()
+	before := resources{goroutines: 400, descriptors: 200, heap: 16 << 20, resident: 96 << 20}
+	for name, test := range map[string]struct {
+		change func(*resources)
+		want   bool
+	}{
+		"the same":                  {func(*resources) {}, true},
+		"a little more":             {func(r *resources) { r.goroutines += 50; r.heap += 5 << 20; r.resident += 80 << 20 }, true},
+		"goroutines":                {func(r *resources) { r.goroutines += 120 }, false},
+		"descriptors":               {func(r *resources) { r.descriptors += 90 }, false},
+		"heap":                      {func(r *resources) { r.heap += 40 << 20 }, false},
+		"resident memory":           {func(r *resources) { r.resident = 842 << 20 }, false},
+		"of the race detector":      {func(r *resources) { r.raced, r.resident = true, 842<<20 }, true},
+		"heap in the race detector": {func(r *resources) { r.raced, r.heap = true, 80<<20 }, false},
+	} {
+		after := before
+		if test.change(&after); after.near(before) != test.want {
+			t.Errorf("%s: %s, before %s: near %v, want %v", name, after, before, !test.want, test.want)
+		}
+	}
+}
+
+func TestHasRaceDetector(t *testing.T) {
+	t.Parallel()
+	raced, err := hasRaceDetector(buildGateway(t))
+	if err != nil || !raced {
+		t.Errorf("got %v, %v; want true for a gateway that was built with it", raced, err)
 	}
 }

@@ -55,6 +55,7 @@ type stack struct {
 	replicas   []*replica
 	db         *sql.DB
 	jwt        auth.Config
+	raced      bool // the gateway has the race detector in it
 
 	mu      sync.Mutex
 	primary server // guarded by mu
@@ -72,6 +73,9 @@ func startStack(ctx context.Context, config stackConfig) (s *stack, err error) {
 			err = errors.Join(err, s.stop(context.WithoutCancel(ctx)))
 		}
 	}()
+	if s.raced, err = hasRaceDetector(config.binary); err != nil {
+		return s, err
+	}
 	if s.postgres, err = local.StartPostgres(ctx, local.Options{Settings: postgresSettings(), Log: config.log}); err != nil {
 		return s, err
 	}

@@ -13,7 +13,7 @@ const (
 )
 
 // stillness watches whether this machine lets its processes run: it asks to be woken every few milliseconds, and sees
-// how late it is.
+// how late it is. That is for information: no verdict depends on it.
 type stillness struct {
 	mu    sync.Mutex
 	worst time.Duration // guarded by mu

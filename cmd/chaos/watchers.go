@@ -48,8 +48,15 @@ type watcher struct {
 	faults     []string        // what must never happen
 	markers    map[string]bool // received since the last comparison
 	live       bool
+	news       []news    // of this and earlier connections, since forgetArrivals
 	arrivals   []arrival // of probes
 	late       map[string]time.Time
+}
+
+// news is that the session was told that events cannot be read for now, or that they can.
+type news struct {
+	available bool
+	at        time.Time
 }
 
 // arrival is a probe that reached a session.
@@ -96,6 +103,12 @@ func (w *watcher) handle(_ context.Context, f client.Frame) error {
 	case f.Type == client.TypeReset:
 		w.resets++
 		return nil
+	case f.Type == client.TypeError:
+		w.told(f, now)
+		return nil
+	case f.Type == client.TypeReady && !w.available():
+		w.news = append(w.news, news{true, now}) // another connection, and who is let in is served
+		return nil
 	case f.Own():
 		return nil
 	}
@@ -110,6 +123,45 @@ func (w *watcher) handle(_ context.Context, f client.Frame) error {
 	}
 	w.event(f, now)
 	return nil
+}
+
+// told notes an error that concerns all sessions of a replica.
+func (w *watcher) told(f client.Frame, now time.Time) {
+	var data struct {
+		Code string `json:"code"`
+	}
+	if err := f.Decode(&data); err != nil {
+		w.fault("an error that cannot be read: %v", err)
+	}
+	switch data.Code {
+	case "unavailable", "available":
+		w.news = append(w.news, news{data.Code == "available", now})
+	}
+}
+
+// available says what the session was told last. w.mu is held.
+func (w *watcher) available() bool { return len(w.news) == 0 || w.news[len(w.news)-1].available }
+
+// isAvailable says what the session was told last.
+func (w *watcher) isAvailable() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.available()
+}
+
+// toldSince returns when after a moment the session was first told that events cannot be read: the moment itself, if that
+// was what it had been told last.
+func (w *watcher) toldSince(from time.Time) (time.Time, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var last news
+	for _, n := range w.news {
+		if !n.available && n.at.After(from) {
+			return n.at, true
+		}
+		last = n
+	}
+	return from, !last.available && !last.at.IsZero()
 }
 
 func (w *watcher) snapshot(f client.Frame, now time.Time) {
@@ -235,12 +287,15 @@ func (w *watcher) probeSince(number int64) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// forgetArrivals forgets all probes but the last.
+// forgetArrivals forgets all probes and news but the last.
 func (w *watcher) forgetArrivals() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if n := len(w.arrivals); n > 1 {
 		w.arrivals = append(w.arrivals[:0], w.arrivals[n-1])
+	}
+	if n := len(w.news); n > 1 {
+		w.news = append(w.news[:0], w.news[n-1])
 	}
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what `make run` needs and this machine lacks: PostgreSQL, Redis and, if it can be had, HAProxy. With --test also
-# what the tests need beyond that: Node.js with npm, and Chromium. It says and does nothing when everything is there.
+# what the tests need beyond that: HAProxy in any case, Node.js with npm, and Chromium. It says and does nothing when everything is there.
 #
 # No service is started or left enabled by it, and no database cluster is made: deploy/local starts private servers, and
 # a machine on which somebody only ran our tests should not run a database from then on. What was there before is not touched.
@@ -69,6 +69,7 @@ missing() {
 	have_postgres || lacking="$lacking postgres"
 	have_redis || lacking="$lacking redis"
 	if [ -n "$want_tests" ]; then
+		have_haproxy || lacking="$lacking haproxy"
 		have_node || lacking="$lacking node"
 		have_browser || lacking="$lacking browser"
 		have_compiler || lacking="$lacking compiler"
@@ -79,7 +80,7 @@ missing() {
 have go || fail "Go is missing: https://go.dev/dl has it (version 1.26 or newer)"
 needed=$(missing)
 optional=
-have_haproxy || optional=haproxy
+[ -n "$want_tests" ] || have_haproxy || optional=haproxy
 [ -n "$needed$optional" ] || exit 0
 if [ -z "$needed" ] && [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
 	exit 0 # nobody is asked for a password, every time, for what is optional
@@ -141,6 +142,7 @@ install_apt() {
 		case $thing in
 		postgres) packages="$packages postgresql" ;;
 		redis) packages="$packages redis-server" ;;
+		haproxy) packages="$packages haproxy" ;;
 		node) packages="$packages nodejs npm" ;;
 		browser) packages="$packages chromium fonts-liberation" ;;
 		compiler) packages="$packages gcc libc6-dev" ;;
@@ -213,10 +215,11 @@ else
 	fail "missing here:$needed. Install them with this system's packages, which are usually called
   postgres  postgresql or postgresql-server (version 14 or newer; the server, not only psql)
   redis     redis or valkey
+  haproxy   haproxy, which the tests need; without it make run uses a small balancer of its own
   node      nodejs (version 20 or newer) and npm
   browser   chromium
   compiler  gcc and the C library's headers
-and, if you like, haproxy. If they are in unusual places: REELAY_PG_BIN (the folder of initdb and postgres),
+If they are in unusual places: REELAY_PG_BIN (the folder of initdb and postgres),
 REELAY_REDIS_BIN, CHROMIUM (the programs)."
 fi
 needed=$(missing)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"os"
 	"sync"
 	"testing"
 )
@@ -22,9 +23,14 @@ type Proxy struct {
 	frozen  chan struct{}      // guarded by mu; nil while data flows, closed when it flows again
 	rewrite func([]byte)       // guarded by mu; nil where nothing is changed
 	closed  bool               // guarded by mu
+	deaf    bool               // guarded by mu; new connections are not even accepted
+	ended   chan struct{}      // closed by close
 }
 
-type link struct{ client, server net.Conn }
+type link struct {
+	client, server net.Conn
+	dead           bool // guarded by Proxy.mu; nothing will ever come through again
+}
 
 // NewProxy puts a proxy before the server that a database URL names. It ends with the test.
 func NewProxy(t testing.TB, databaseURL string) *Proxy {
@@ -37,7 +43,7 @@ func NewProxy(t testing.TB, databaseURL string) *Proxy {
 	if err != nil {
 		t.Fatalf("proxy: %v", err)
 	}
-	p := &Proxy{listener: listener, target: target.Host, links: map[*link]struct{}{}}
+	p := &Proxy{listener: listener, target: target.Host, links: map[*link]struct{}{}, ended: make(chan struct{})}
 	target.Host = listener.Addr().String()
 	p.url = target.String()
 	p.wait.Go(p.accept)
@@ -64,13 +70,45 @@ func (p *Proxy) Freeze() {
 	}
 }
 
-// Thaw lets what was held in the black hole arrive.
+// Unplug makes a black hole of all connections, as Freeze does, and new ones are not even accepted: who connects gets no
+// answer to its SYN.
+func (p *Proxy) Unplug(t testing.TB) {
+	t.Helper()
+	p.Freeze()
+	p.mu.Lock()
+	p.deaf = true
+	p.mu.Unlock()
+	if err := deafen(p.listener); err != nil {
+		t.Fatalf("proxy: %v", err)
+	}
+}
+
+// Thaw lets what was held in the black hole arrive, and new connections in.
 func (p *Proxy) Thaw() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.thaw()
+}
+
+// Replace ends the black hole for new connections alone: those there are stay open, and nothing ever comes through
+// them again. So it is when the network comes back by another way.
+func (p *Proxy) Replace() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.dead = true
+	}
+	p.thaw()
+}
+
+func (p *Proxy) thaw() {
 	if p.frozen != nil {
 		close(p.frozen)
 		p.frozen = nil
+	}
+	if p.deaf {
+		p.deaf = false
+		undeafen(p.listener)
 	}
 }
 
@@ -87,10 +125,8 @@ func (p *Proxy) CutClients() {
 func (p *Proxy) close() {
 	p.mu.Lock()
 	p.closed = true
-	if p.frozen != nil {
-		close(p.frozen)
-		p.frozen = nil
-	}
+	close(p.ended)
+	p.thaw()
 	for l := range p.links {
 		_, _ = l.client.Close(), l.server.Close()
 	}
@@ -102,6 +138,9 @@ func (p *Proxy) close() {
 func (p *Proxy) accept() {
 	for {
 		client, err := p.listener.Accept()
+		if errors.Is(err, os.ErrDeadlineExceeded) && p.passing(nil) {
+			continue
+		}
 		if err != nil {
 			return
 		}
@@ -110,7 +149,7 @@ func (p *Proxy) accept() {
 			_ = client.Close()
 			continue
 		}
-		l := &link{client, server}
+		l := &link{client: client, server: server}
 		p.mu.Lock()
 		if p.closed {
 			_, _ = client.Close(), server.Close()
@@ -127,11 +166,11 @@ func (p *Proxy) accept() {
 func (p *Proxy) carry(l *link, rewrite func([]byte)) {
 	p.wait.Go(func() {
 		// A client that leaves is heard; one that CutClients cut off is not.
-		if err := p.copy(l.server, l.client, nil); !errors.Is(err, net.ErrClosed) {
+		if err := p.copy(l, l.server, l.client, nil); !errors.Is(err, net.ErrClosed) {
 			_ = l.server.Close()
 		}
 	})
-	_ = p.copy(l.client, l.server, rewrite)
+	_ = p.copy(l, l.client, l.server, rewrite)
 	_, _ = l.client.Close(), l.server.Close()
 	p.mu.Lock()
 	delete(p.links, l)
@@ -139,15 +178,13 @@ func (p *Proxy) carry(l *link, rewrite func([]byte)) {
 }
 
 // copy copies until reading fails. What cannot be written is lost, as on a network.
-func (p *Proxy) copy(to io.Writer, from io.Reader, rewrite func([]byte)) error {
+func (p *Proxy) copy(l *link, to io.Writer, from io.Reader, rewrite func([]byte)) error {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		if err != nil && n == 0 {
-			p.passing() // the end does not come through either
+		if passes := p.passing(l); !passes || err != nil && n == 0 { // the end does not come through either
 			return err
 		}
-		p.passing()
 		if rewrite != nil {
 			rewrite(buffer[:n])
 		}
@@ -155,12 +192,22 @@ func (p *Proxy) copy(to io.Writer, from io.Reader, rewrite func([]byte)) error {
 	}
 }
 
-// passing waits while the proxy is frozen.
-func (p *Proxy) passing() {
-	p.mu.Lock()
-	frozen := p.frozen
-	p.mu.Unlock()
-	if frozen != nil {
-		<-frozen
+// passing waits while the proxy is frozen, or a link is dead. It reports false when the proxy has ended.
+func (p *Proxy) passing(l *link) bool {
+	for {
+		p.mu.Lock()
+		frozen := p.frozen
+		if l != nil && l.dead {
+			frozen = make(chan struct{}) // for ever
+		}
+		p.mu.Unlock()
+		if frozen == nil {
+			return true
+		}
+		select {
+		case <-frozen: // and perhaps frozen again, or dead
+		case <-p.ended:
+			return false
+		}
 	}
 }
