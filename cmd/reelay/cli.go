@@ -111,7 +111,7 @@ func newParser(p *program, helped func()) (*kong.Kong, error) {
 			{Key: "Database", Title: "Database:"},
 			{Key: "Redis", Title: "Redis:"},
 			{Key: "HTTP", Title: "HTTP:"},
-			{Key: "JWT", Title: "JWT (exactly one of a shared secret, a file with it, and a public key):"},
+			{Key: "JWT", Title: "JWT (a shared secret, itself or in a file; or public keys, in files or by a JWKS URL):"},
 			{Key: "Relay", Title: "Relay:"},
 			{Key: "Logging", Title: "Logging:"},
 		}),
