@@ -57,4 +57,5 @@
 //	    keyServer.verify  the same, after a fetch if that may help            keyserver.go, fetch.go, jwk.go
 //	  decodeObject        strict JSON                                         strict.go
 //	  Verifier.principal  claims; the expiry last                             claims.go
+//	Denylist.Check        was it revoked?                                     denylist.go
 package auth
