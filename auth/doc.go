@@ -58,4 +58,5 @@
 //	  decodeObject        strict JSON                                         strict.go
 //	  Verifier.principal  claims; the expiry last                             claims.go
 //	Denylist.Check        was it revoked?                                     denylist.go
+//	Explain               all of it for people                                explain.go, rules.go
 package auth

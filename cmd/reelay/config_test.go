@@ -347,6 +347,8 @@ func TestSecrets_AreInNoOutput(t *testing.T) {
 		{"serve", "--jwt-previous-secret", "-" + mark},
 		{"serve", "--jwks-url", "-" + mark},
 		{"serve", "--jwks-url", "ftp://u:" + mark + "@issuer"},
+		{"token", "inspect", mark},
+		{"token", "inspect", "--jwt-secret=" + testSecret, "a." + mark + ".c"},
 	} {
 		got := runProgram(t, &program{database: failingDatabase(broken)}, environ, args...)
 		if strings.Contains(got.stdout+got.stderr, mark) {
