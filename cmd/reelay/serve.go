@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -47,11 +48,8 @@ func serve(ctx context.Context, config Config, log *slog.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
+	config.JWT.Log, config.JWT.Metrics = log, auth.NewMetrics(registry)
 	verifier, err := auth.NewVerifier(config.JWT)
-	if err != nil {
-		return err
-	}
-	carrier, err := newBus(config, log, registry)
 	if err != nil {
 		return err
 	}
@@ -61,6 +59,15 @@ func serve(ctx context.Context, config Config, log *slog.Logger) error {
 		return err
 	}
 	defer events.Close()
+	carrier, kept, err := newBus(config, events, log, registry)
+	if err != nil {
+		return err
+	}
+	var tickets api.TicketStore // nil: api keeps them itself
+	if kept != nil {
+		tickets = kept
+		defer func() { _ = kept.Close() }() // nobody uses it any more
+	}
 	public, err := listen(ctx, config.Listen)
 	if err != nil {
 		return err
@@ -74,30 +81,50 @@ func serve(ctx context.Context, config Config, log *slog.Logger) error {
 	relay := pg.NewRelay(pg.RelayConfig{
 		URL: config.DatabaseURL.Reveal(), Retention: config.Retention, Wake: pg.Wake(config.Wake), Log: log, Metrics: metrics,
 	}, carrier)
+	denied := auth.NewDenylist(nil)
+	var server *api.Server
+	revocations := pg.NewRevocations(events, func(r pg.Revocation) {
+		denied.Add(auth.Revocation{User: r.User, TokenID: r.TokenID, At: r.At, Until: r.Until, Reason: r.Reason})
+		server.Revoke(r.User, r.TokenID)
+	}, log, metrics)
 	listeners := hub.New(carrier, events, log, hub.NewMetrics(registry))
-	server := api.NewServer(api.Config{
+	server = api.NewServer(api.Config{
 		Listener: public, AllowedOrigins: config.AllowedOrigins, Cookie: config.Cookie, TokenInURL: config.TokenInURL,
-		TrustedProxies: config.TrustedProxies, Limits: config.Limits, Replica: config.Replica,
-		Verifier: gate{verifier}, Hub: listeners, Log: log, Metrics: api.NewMetrics(registry),
+		TrustedProxies: config.TrustedProxies, Limits: config.Limits, Tickets: tickets, Replica: config.Replica,
+		Verifier: gate{verifier, denied, revocations.Loaded}, Hub: listeners, Log: log, Metrics: api.NewMetrics(registry),
 	})
 	admin := api.NewAdmin(api.AdminConfig{
 		Listener: private, Log: log, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-		Ready: listeners.Ready,
+		Ready: func(ctx context.Context) error { return errors.Join(listeners.Ready(ctx), verifier.Ready()) },
 	})
 	context.AfterFunc(ctx, admin.Drain)
 	log.InfoContext(ctx, "serving", "listen", public.Addr().String(), "admin", private.Addr().String(),
 		"database", config.DatabaseURL.String(), "redis", config.RedisURL.String(), "replica", config.Replica, "version", version)
 	defer log.InfoContext(context.WithoutCancel(ctx), "stopped")
-	return supervise(ctx, server, events, listeners, relay, admin)
+	return supervise(ctx, server, events, verifier, revocations, listeners, relay, admin)
 }
 
-// newBus returns the bus between replicas, or the one within this replica where there is no Redis.
-func newBus(config Config, log *slog.Logger, registry prometheus.Registerer) (bus, error) {
+// newBus returns the bus between replicas, and where they keep tickets; or, where there is no Redis, the bus within this
+// replica, and nil.
+func newBus(config Config, events *pg.Log, log *slog.Logger, registry prometheus.Registerer) (bus, *redisbus.Tickets, error) {
 	if config.RedisURL.IsZero() {
 		log.Info("no Redis URL is set: this replica must be the only one")
-		return hub.NewLocal(), nil
+		return hub.NewLocal(), nil, nil
 	}
-	return redisbus.New(redisbus.Config{URL: config.RedisURL.Reveal(), Prefix: config.RedisPrefix, Log: log, Metrics: registry})
+	key := events.Secret
+	if !config.RedisSecret.IsZero() {
+		key = func(context.Context) ([]byte, error) { return []byte(config.RedisSecret.Reveal()), nil }
+	}
+	redis := redisbus.Config{URL: config.RedisURL.Reveal(), Prefix: config.RedisPrefix, Key: key, Log: log, Metrics: registry}
+	carrier, err := redisbus.New(redis)
+	if err != nil {
+		return nil, nil, err
+	}
+	tickets, err := redisbus.NewTickets(redis)
+	if err != nil {
+		return nil, nil, err
+	}
+	return carrier, tickets, nil
 }
 
 // openLog opens the log. A Postgres that does not answer may come; one that answers, and has not what we need, will not
