@@ -86,6 +86,7 @@ func serve(ctx context.Context, config Config, log *slog.Logger) error {
 	revocations := pg.NewRevocations(events, func(r pg.Revocation) {
 		denied.Add(auth.Revocation{User: r.User, TokenID: r.TokenID, At: r.At, Until: r.Until, Reason: r.Reason})
 		server.Revoke(r.User, r.TokenID)
+		log.DebugContext(ctx, "revoked", "user", r.User, "at", r.At, "until", r.Until, "reason", r.Reason) // a token's id is not told
 	}, log, metrics)
 	listeners := hub.New(carrier, events, log, hub.NewMetrics(registry))
 	server = api.NewServer(api.Config{
