@@ -57,11 +57,12 @@ func (t *stream) run() {
 	t.line.wait()
 }
 
-// gone ends the stream, when its client has left or was cut.
+// gone ends the stream, when its client has left or was cut. Who writes may have to say first that it took too long: over
+// HTTP/2, that alone makes the client one that has left.
 func (t *stream) gone() {
-	t.disconnected()
 	t.line.cut()
 	t.out.close()
+	t.disconnected()
 }
 
 // send implements transport.
