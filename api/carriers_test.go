@@ -438,4 +438,3 @@ func readLine(reader *bufio.Reader) (string, error) {
 		line.WriteByte(b)
 	}
 }
-
