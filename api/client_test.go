@@ -117,12 +117,16 @@ func (w *world) live(user string) *client {
 }
 
 // read reads all frames there are to come.
-func (c *client) read() {
+func (c *client) read() { c.readWith(func() {}) }
+
+// readWith does so, and calls atEnd before it says that there are no more.
+func (c *client) readWith(atEnd func()) {
 	defer close(c.frames)
 	for {
 		_, message, err := c.ReadMessage()
 		if err != nil {
 			c.end = err
+			atEnd()
 			return
 		}
 		c.frames <- parse(message)

@@ -12,8 +12,7 @@ import (
 )
 
 const (
-	// inFlightMost is how many frames lie in a transport at once: one that is being written, and one to follow it. melody's
-	// buffer is of this size; what it cannot take it drops, so no more is ever given.
+	// inFlightMost is how many frames lie in a transport at once: one that is being written, and one to follow it.
 	inFlightMost = 2
 	// repliesMost bounds the gateway's own frames that wait for a client that does not read.
 	repliesMost = 64

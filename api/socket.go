@@ -28,11 +28,13 @@ type socket struct {
 	limiter rate.Limiter
 	wire    wire
 	melody  *melody.Session // set before the connection is told of the socket
-	bad     int             // frames in error; used by the reading goroutine alone
+	out     outbox
+	bad     int // frames in error; used by the reading goroutine alone
 }
 
 func newSocket(c *connection) *socket {
 	t := &socket{connection: c, limiter: *newFrameLimiter(c.server.limits)}
+	t.out.write = t.write
 	t.wire.late = func() { c.tracked(func() { c.close(errFrameTimeout) }) }
 	return t
 }
@@ -45,16 +47,41 @@ func (t *socket) opened(session *melody.Session) {
 	conn.SetPingHandler(func(data string) error { t.pinged(conn, data); return nil })
 	conn.SetCloseHandler(func(code int, _ string) error { t.parting(conn, code); return nil })
 	t.melody = session
+	t.out.open()
 	t.connected(t)
 }
 
 // send implements transport.
-func (t *socket) send(f frame) error { return t.melody.Write(f.json) }
+func (t *socket) send(f frame) error { return t.out.put(f) }
 
-// end implements transport: it sends the close frame, which the client answers with its own. That comes after all other
-// frames: with another one in flight melody's writing goroutine would find the way closed, and take that for a reason to
-// close the socket at once; and a socket that is closed while something of the client is unread is reset, so that the
-// close frame could get lost.
+// write is called by the outbox, and writes what melody would: its own goroutine for that is never given anything.
+func (t *socket) write(l load) (err error) {
+	defer func() { t.survived(recover()) }()
+	conn := t.melody.WebsocketConnection()
+	if l.beat {
+		err = conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeLimit))
+	}
+	for _, f := range l.frames {
+		if err == nil {
+			err = conn.SetWriteDeadline(time.Now().Add(writeLimit))
+		}
+		if err == nil {
+			err = conn.WriteMessage(websocket.TextMessage, f.json)
+		}
+		if err == nil {
+			t.sent()
+		}
+	}
+	if err != nil && !errors.Is(err, websocket.ErrCloseSent) { // which says that it ends anyway
+		t.failed(err)
+		t.cut()
+	}
+	return err
+}
+
+// end implements transport: it sends the close frame, which the client answers with its own. The
+// socket stays until then, or until it is cut: one that is closed while something of the client is unread is reset, so
+// that the close frame could get lost.
 func (t *socket) end(why *problem) {
 	message := websocket.FormatCloseMessage(why.Close, why.Code)
 	// Not melody's own, after which it closes the socket without waiting for the client's answer. If it fails, the
@@ -74,17 +101,10 @@ func (t *socket) parting(conn *websocket.Conn, code int) {
 	_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(closeGrace))
 }
 
-// failed is told by melody why a socket ends, or cannot take a frame.
+// failed is told why a socket cannot be read or written.
 func (t *socket) failed(err error) {
 	switch {
 	case isClose(err) || errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed):
-	case errors.Is(err, melody.ErrWriteClosed):
-		// It ended while a frame was given to it. The connection's lock is held, and gone follows.
-	case errors.Is(err, melody.ErrMessageBufferFull):
-		// Never seen: no more frames are in flight than the buffer holds. One would be lost, so the cursor has to bring it
-		// back. The connection's lock is held.
-		t.log().Error("a frame was dropped, closing the connection", "err", err)
-		t.server.tasks.Go(func() { t.close(errInternal) })
 	case errors.Is(err, websocket.ErrReadLimit):
 		t.close(t.server.reached(limitFrameSize))
 		t.linger()
@@ -107,6 +127,7 @@ func (t *socket) gone() {
 	if t.wire.Conn != nil {
 		_ = t.wire.Close()
 	}
+	t.out.close()
 }
 
 // brokeProtocol tells whether the library gave up because of what the client sent. It has sent a close frame then. It

@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"errors"
+	"math"
 	"net"
 	"net/http"
 	"sync"
@@ -34,22 +35,20 @@ var nobody = &http.Request{}
 
 func newMelody(limits Limits) *melody.Melody {
 	m := melody.New()
-	m.Config.PingPeriod = pingEvery
+	m.Config.PingPeriod = math.MaxInt64 // the outbox writes pings, and all else
 	m.Config.PongWait = pongLimit
-	m.Config.WriteWait = writeLimit
 	m.Config.MaxMessageSize = limits.FrameSize
-	m.Config.MessageBufferSize = inFlightMost
+	m.Config.MessageBufferSize = 0
 	m.Upgrader.Subprotocols = []string{subprotocol}
 	m.Upgrader.HandshakeTimeout = limits.HeaderTimeout
 	// Each connection has a buffer for reading: what clients send is small, and rare. One for writing it has while it
 	// writes; a frame larger than that takes a second system call.
-	m.Upgrader.ReadBufferSize, m.Upgrader.WriteBufferSize, m.Upgrader.WriteBufferPool = 512, 4096, new(sync.Pool)
+	m.Upgrader.ReadBufferSize, m.Upgrader.WriteBufferSize, m.Upgrader.WriteBufferPool = 256, 4096, new(sync.Pool)
 	// Compression stays off: its window costs each connection more memory than everything else together.
 	m.Upgrader.EnableCompression = false
 	m.HandleConnect(func(s *melody.Session) { socketOf(s).opened(s) })
 	m.HandleMessage(func(s *melody.Session, message []byte) { socketOf(s).receive(message) })
 	m.HandleMessageBinary(func(s *melody.Session, _ []byte) { socketOf(s).close(errBinary) })
-	m.HandleSentMessage(func(s *melody.Session, _ []byte) { socketOf(s).sent() })
 	m.HandlePong(func(s *melody.Session) { socketOf(s).admit() })
 	m.HandleDisconnect(func(s *melody.Session) { socketOf(s).gone() })
 	m.HandleError(func(s *melody.Session, err error) { socketOf(s).failed(err) })

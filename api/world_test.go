@@ -117,9 +117,11 @@ func newWorld(t *testing.T) *world {
 		t.Fatalf("make a verifier: %v", err)
 	}
 	logger := slog.New(slog.NewJSONHandler(w.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	limits := api.DefaultLimits()
+	limits.ConnectionsPerUser = 1 << 20 // and so many at once: in a bubble no time passes while a client asks again and again
 	w.revocable = &revocable{Verifier: verifier, users: make(map[string]bool), tokens: make(map[string]bool)}
 	w.server = api.Config{
-		Verifier: w.revocable, Limits: api.DefaultLimits(), Log: logger, Metrics: api.NewMetrics(w.registry),
+		Verifier: w.revocable, Limits: limits, Log: logger, Metrics: api.NewMetrics(w.registry),
 		Hub: hub.New(w.bus, w.log, logger, hub.NewMetrics(w.registry)),
 	}
 	return w

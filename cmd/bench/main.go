@@ -19,7 +19,7 @@ between what it compares, and prints medians. Other programs that are busy meanw
 
   bench writers    what the trigger costs those who write, beside no trigger, an outbox row alone and plain pg_notify
   bench latency    from before COMMIT to a client's socket, beside a bare LISTEN
-  bench memory     resident memory for each idle WebSocket
+  bench memory     resident memory for each idle WebSocket or event stream
 
 Flags, behind the word:
 `
@@ -30,7 +30,9 @@ type options struct {
 	seconds time.Duration
 	rounds  int
 	conns   int
-	out     io.Writer
+	// transport is ws or sse.
+	transport string
+	out       io.Writer
 }
 
 var benches = map[string]func(context.Context, options) error{
@@ -60,7 +62,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&o.reelay, "reelay", besideMe("reelay"), "the gateway's binary")
 	flags.DurationVar(&o.seconds, "time", 4*time.Second, "how long each measurement takes")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each is repeated; medians are printed")
-	flags.IntVar(&o.conns, "connections", 10000, "of memory: how many WebSockets")
+	flags.IntVar(&o.conns, "connections", 10000, "of memory: how many clients")
+	flags.StringVar(&o.transport, "transport", "ws", "of memory: how they are connected, ws or sse")
 	if len(args) == 0 || benches[args[0]] == nil {
 		flags.Usage()
 		if len(args) > 0 && args[0] != "--help" && args[0] != "-h" {
@@ -73,6 +76,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return nil
 		}
 		return err
+	}
+	if dialers[o.transport] == nil {
+		return fmt.Errorf("there is no transport %q: ws or sse", o.transport)
 	}
 	if _, err := os.Stat(o.reelay); err != nil {
 		return fmt.Errorf("there is no gateway at %s: run make build, or name one by -reelay", o.reelay)
