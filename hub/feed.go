@@ -34,7 +34,7 @@ type feed struct {
 	closed   bool       // no session will come any more
 	recent   []*Event   // the last events up to head, without a hole
 	sessions []*Session // to be woken
-	foreign  int        // events of another owner that were dropped, until a session has told
+	foreign  int        // events of another owner that were dropped and are not counted yet
 }
 
 func newFeed(owner Owner) *feed {

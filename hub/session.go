@@ -61,32 +61,42 @@ func (s *Session) Filter(subjects map[string]struct{}) {
 // and ErrClosed after Close.
 func (s *Session) Next() (*Event, Cursor, error) {
 	f := s.feed
-	foreign := 0
-	defer func() { s.hub.foreign(foreign) }() // when the lock is released
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	foreign, f.foreign = f.foreign, 0
+	event, err := s.next()
+	cursor, foreign := Cursor{}, f.foreign
+	if event != nil {
+		cursor = Cursor{Log: f.log, Sequence: event.Sequence}
+	}
+	f.foreign = 0
+	f.mu.Unlock()
+	s.hub.foreign(foreign)
+	return event, cursor, err
+}
+
+// next is Next. f.mu is held.
+func (s *Session) next() (*Event, error) {
+	f := s.feed
 	for {
 		switch {
 		case s.closed:
-			return nil, Cursor{}, ErrClosed
+			return nil, ErrClosed
 		case s.gone != nil:
-			return nil, Cursor{}, s.gone
+			return nil, s.gone
 		case !s.placed:
-			return nil, Cursor{}, nil
+			return nil, nil
 		}
 		event := s.take()
 		if event == nil {
-			return nil, Cursor{}, nil
+			return nil, nil
 		}
 		s.cursor = event.Sequence
 		if event.Owner != f.owner { // the last line: whatever happened to it on its way, this is not for this client
-			foreign++
+			f.foreign++
 			continue
 		}
 		if s.wants(event) {
 			s.hub.metrics.delivered.Inc()
-			return event, Cursor{Log: f.log, Sequence: event.Sequence}, nil
+			return event, nil
 		}
 	}
 }

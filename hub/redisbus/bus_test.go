@@ -1,14 +1,11 @@
 package redisbus_test
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -296,30 +293,4 @@ func TestBus_PublishFailsBeforeRun(t *testing.T) {
 	if err := bus.Run(ctx, newRecorder()); err != nil {
 		t.Errorf("Run with a context that has ended: %v", err)
 	}
-}
-
-// lockedBuffer is a bytes.Buffer for several goroutines.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-func owners(n int) []hub.Owner {
-	list := make([]hub.Owner, n)
-	for i := range list {
-		list[i] = hub.Owner(fmt.Sprintf("user-%d", i))
-	}
-	return list
 }

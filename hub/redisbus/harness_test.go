@@ -1,7 +1,9 @@
 package redisbus_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -144,4 +146,30 @@ func eventually(t *testing.T, what string, is func() bool) {
 			t.Fatalf("not within %s: %s", enough, what)
 		}
 	}
+}
+
+// lockedBuffer is a bytes.Buffer for several goroutines.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func owners(n int) []hub.Owner {
+	list := make([]hub.Owner, n)
+	for i := range list {
+		list[i] = hub.Owner(fmt.Sprintf("user-%d", i))
+	}
+	return list
 }

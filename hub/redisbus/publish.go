@@ -220,7 +220,7 @@ func (b *Bus) sendEvents(ctx context.Context, l *link, batch hub.Batch) (whole b
 
 func (b *Bus) sendMark(ctx context.Context, l *link, mark hub.Mark) error {
 	b.sending.marks++
-	message, err := b.sending.signer.appendMark(nil, b.names.control, mark, b.sending.marks)
+	message, err := b.sending.signer.appendMark(b.sending.buf[:0], b.names.control, mark, b.sending.marks)
 	if err != nil {
 		return err
 	}
