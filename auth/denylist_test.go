@@ -65,6 +65,23 @@ func TestDenylist_Check(t *testing.T) {
 	}
 }
 
+// The error says what the token lacks, since its issuer can mend that.
+func TestDenylist_SaysWhy(t *testing.T) {
+	t.Parallel()
+	denylist := auth.NewDenylist(atNoon)
+	denylist.Add(auth.Revocation{User: "alice", At: noon, Until: noon.Add(time.Hour), Reason: "canary"})
+	denylist.Add(auth.Revocation{TokenID: "t-canary", Until: noon.Add(time.Hour)})
+	for want, who := range map[string]auth.Principal{
+		"revoked token: its user was disconnected after it was issued":                    {User: "alice", Issued: noon},
+		"revoked token: its user was disconnected, and without iat it may be from before": {User: "alice"},
+		"revoked token: by its jti": {User: "bob", TokenID: "t-canary"},
+	} {
+		if err := denylist.Check(who); err == nil || err.Error() != want {
+			t.Errorf("%+v: got %v, want %q", who, err, want)
+		}
+	}
+}
+
 func TestDenylist_ForgetsWhatIsOver(t *testing.T) {
 	t.Parallel()
 	time1 := &clock{noon}

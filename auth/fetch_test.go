@@ -63,6 +63,9 @@ func newKeyServer(t *testing.T, secure bool, there string) *httptest.Server {
 	mux.HandleFunc("/there", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, there, http.StatusTemporaryRedirect)
 	})
+	mux.HandleFunc("/plainly", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://"+r.Host+"/jwks.json", http.StatusFound)
+	})
 	mux.HandleFunc("/loop", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/loop", http.StatusFound)
 	})
@@ -99,7 +102,6 @@ func TestFetch(t *testing.T) {
 	}))
 	t.Cleanup(elsewhere.Close)
 	secure, plain := newKeyServer(t, true, elsewhere.URL), newKeyServer(t, false, elsewhere.URL)
-	downgrading := newKeyServer(t, true, "http://"+strings.TrimPrefix(secure.URL, "https://")+"/jwks.json")
 	trusting := secure.Client().Transport
 	stopped := httptest.NewServer(http.NotFoundHandler())
 	stopped.Close()
@@ -114,7 +116,7 @@ func TestFetch(t *testing.T) {
 		{"TLS, redirect within the host", secure.URL + "/here", trusting, "", "ok"},
 		{"TLS, certificate of nobody", secure.URL + "/jwks.json", nil, "certificate", "unreachable"},
 		{"TLS, redirect to another host", secure.URL + "/there", trusting, "redirects to another host", "redirect"},
-		{"TLS, redirect to plain http", downgrading.URL + "/there", downgrading.Client().Transport, "redirects to another host", "redirect"},
+		{"TLS, redirect to plain http", secure.URL + "/plainly", trusting, "redirects to another host", "redirect"},
 		{"plain", plain.URL + "/jwks.json", nil, "", "ok"},
 		{"plain, redirect within the host", plain.URL + "/here", nil, "", "ok"},
 		{"plain, redirect to another port", plain.URL + "/there", nil, "redirects to another host", "redirect"},
@@ -162,6 +164,27 @@ func TestFetch(t *testing.T) {
 			t.Errorf("the other host was asked %d times, want never", got)
 		}
 	})
+}
+
+// With Run, the first token waits for the first fetch, over real sockets and TLS.
+func TestVerifier_RunsWithAKeyServer(t *testing.T) {
+	t.Parallel()
+	secure, plain := newKeyServer(t, true, ""), newKeyServer(t, false, "")
+	for name, cfg := range map[string]auth.Config{
+		"TLS":   {JWKSURL: secure.URL + "/jwks.json", JWKSTransport: secure.Client().Transport, Now: atNoon},
+		"plain": {JWKSURL: plain.URL + "/jwks.json", JWKSInsecure: true, Now: atNoon},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			verifier := newVerifier(t, cfg)
+			start(t, verifier)
+			wantGood(t, verifier, es256(t, "a"), "the first token")
+			wantBad(t, verifier, otherES256(t, "b"), "kid names no key") // at once: the next fetch has to wait
+			if err := verifier.Ready(); err != nil {
+				t.Errorf("Ready: %v", err)
+			}
+		})
+	}
 }
 
 // counts returns the outcomes of fetches, and their sum as all.

@@ -42,6 +42,29 @@ func TestJWKS_TakesEveryKindOfKey(t *testing.T) {
 	}
 }
 
+// The alg of a key narrows what it is for, and so does nothing but its kind where it has none.
+func TestJWKS_AlgIsPinnedByTheKey(t *testing.T) {
+	t.Parallel()
+	k := keys()
+	verifier := newVerifier(t, serverConfig(&issuer{set: setOf(jwkOf(k.rsa, "narrow", jwk{"alg": "PS256"}), jwkOf(k.otherRSA, "wide"))}))
+	if err := verifier.Fetch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all := []jwt.SigningMethod{
+		jwt.SigningMethodRS256, jwt.SigningMethodRS384, jwt.SigningMethodRS512,
+		jwt.SigningMethodPS256, jwt.SigningMethodPS384, jwt.SigningMethodPS512,
+	}
+	for _, method := range all {
+		wantGood(t, verifier, signed(t, method, k.otherRSA, "wide"), method.Alg())
+		for _, kid := range []string{"narrow", ""} {
+			token := signed(t, method, k.rsa, kid)
+			if _, err := verifier.Verify(token); (err == nil) != (method.Alg() == "PS256") {
+				t.Errorf("%s by a key for PS256, kid %q: got %v", method.Alg(), kid, err)
+			}
+		}
+	}
+}
+
 // A key that is not for us is left out, and the others of its set are not.
 func TestJWKS_SkipsKeys(t *testing.T) {
 	t.Parallel()

@@ -55,7 +55,7 @@ type keyServer struct {
 	// ended says that run is over, and no fetch will come. Guarded by mu.
 	ended bool
 
-	failure  string       // of the last fetch; "" after a good one. Only run's goroutine touches it, and the next two.
+	failure  string       // outcome of the last fetch; "" after a good one. Only run's goroutine touches it, and the next two.
 	reported time.Time    // when failure was last logged
 	skipped  []skippedKey // which keys were last logged as not used
 }
@@ -266,10 +266,11 @@ func (s *keyServer) report(ctx context.Context, skipped []skippedKey, err error)
 	if ctx.Err() != nil {
 		return // it is we who left
 	}
-	s.metrics.fetched(outcomeOf(err))
-	text := err.Error()
-	if now := time.Now(); text != s.failure || now.Sub(s.reported) >= reportEvery {
-		s.failure, s.reported = text, now
+	outcome := outcomeOf(err)
+	s.metrics.fetched(outcome)
+	// Not by its text: that may name a port of ours, another one each time.
+	if now := time.Now(); outcome != s.failure || now.Sub(s.reported) >= reportEvery {
+		s.failure, s.reported = outcome, now
 		const message = "the key server brings no keys, and is asked again every few seconds"
 		if s.set.Load() == nil {
 			s.log.WarnContext(ctx, message, "err", err, "meanwhile", "tokens are refused until it does")
