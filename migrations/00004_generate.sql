@@ -343,9 +343,25 @@ COMMENT ON FUNCTION reelay.attach IS 'Makes the triggers of one row of reelay.wa
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION reelay.generate(watched integer) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    unlimited constant boolean := current_setting('lock_timeout') = '0';
 BEGIN
     PERFORM reelay.generate_functions(watched);
-    PERFORM reelay.attach(watched);
+    -- A trigger waits for the transactions that have written to the table, and everybody who wants to write waits behind
+    -- it. Who has not said how long that may take does not mean for ever.
+    IF unlimited THEN
+        PERFORM set_config('lock_timeout', '2s', true);
+    END IF;
+    BEGIN
+        PERFORM reelay.attach(watched);
+    EXCEPTION WHEN lock_not_available THEN
+        RAISE EXCEPTION 'reelay.watch: % is being written to by a transaction that does not end', (SELECT reelay.full_name(w.relation) FROM reelay.watched w WHERE w.id = watched)
+            USING ERRCODE = 'lock_not_available',
+            HINT = 'Nothing was changed: try again. Other writers wait meanwhile; SET lock_timeout says for how long they may, which is 2 s by default.';
+    END;
+    IF unlimited THEN
+        PERFORM set_config('lock_timeout', '0', true);
+    END IF;
 END$$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION reelay.generate IS 'Writes the functions and triggers of one row of reelay.watched.';
