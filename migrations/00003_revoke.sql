@@ -105,7 +105,7 @@ COMMENT ON TABLE reelay.secret IS 'What all replicas know, and nobody else: keys
 INSERT INTO reelay.secret (secret)
 SELECT sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
 
--- What the role that serves needs of all this, 00004 gives it.
+-- What the role that serves needs of all this, 00005 gives it.
 
 -- As before, the functions are executable by whom the owner names: GRANT EXECUTE ON FUNCTION reelay.disconnect TO app.
 REVOKE ALL ON FUNCTION reelay.stamp_revocation(), reelay.check_revoked(text, text, text, timestamptz), reelay.disconnect(text, text, timestamptz),

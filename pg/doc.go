@@ -2,7 +2,8 @@
 //
 // Relay is the leader's side: of all replicas, the one whose session holds an advisory lock gives positions to what
 // writers committed, and publishes it. Log is the reader's side, for all replicas: pages of the log, snapshots, heads.
-// Migrate, Watch and their like are what an operator calls once.
+// Revocations hears, on every replica by itself, whom the application shut out. Migrate, Watch and their like are what an
+// operator calls once.
 //
 // # The life of a Relay
 //

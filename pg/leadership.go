@@ -37,13 +37,14 @@ func (l *leadership) takeOver(ctx context.Context) error {
 		return l.conn.QueryRow(ctx, `
 			UPDATE reelay.state SET epoch = epoch + 1,
 				log = CASE WHEN history = reelay.history() THEN log ELSE reelay.new_log_name() END,
+				outbox_low = CASE WHEN history = reelay.history() THEN outbox_low ELSE 0 END,
 				history = reelay.history()
-			RETURNING log, epoch, last_position, published`).Scan(&l.name, &l.epoch, &l.head, &l.published)
+			RETURNING log, epoch, last_position, published, outbox_low`).Scan(&l.name, &l.epoch, &l.head, &l.published, &l.low.id)
 	})
 	if err != nil {
 		return schemaError(err, "take over")
 	}
-	l.handed = l.head
+	l.handed, l.low.stored = l.head, l.low.id
 	l.extend(ctx)
 	return l.republish(ctx)
 }
@@ -179,12 +180,13 @@ func (l *leadership) beat(ctx context.Context) error {
 		if epoch != l.epoch {
 			return errFenced
 		}
-		if l.published < l.handed {
-			_, err := l.conn.Exec(ctx, "UPDATE reelay.state SET published = $2 WHERE epoch = $1 AND published < $2", l.epoch, l.handed)
+		if l.published < l.handed || l.low.stored < l.low.id {
+			_, err := l.conn.Exec(ctx, `UPDATE reelay.state SET published = greatest(published, $2), outbox_low = greatest(outbox_low, $3)
+				WHERE epoch = $1`, l.epoch, l.handed, l.low.id)
 			if err != nil {
 				return err
 			}
-			l.published = l.handed
+			l.published, l.low.stored = l.handed, l.low.id
 		}
 		return l.low.raise(ctx, l.conn)
 	})
@@ -224,12 +226,16 @@ func (l *leadership) query(ctx context.Context, doing string, do func(context.Co
 
 // lowBound is an id below which the outbox is known to be empty for good. A scan that begins there does not wade
 // through the rows that an old snapshot (a dump, a forgotten transaction) keeps vacuum from removing.
+//
+// It is true of the outbox, whoever leads, and so the next leader begins with what the last one has stored. A crash of
+// Postgres takes nothing back of it: what it rests on, rows that were moved and ids that were drawn, was written before it.
 type lowBound struct {
-	id    int64 // the bound
-	next  int64 // the bound that holds once every transaction up to mark has ended
-	mark  uint64
-	ready bool // next and mark are set
-	dirty bool // rows were moved since next was chosen
+	id     int64 // the bound
+	stored int64 // what of it reelay.state has, at least
+	next   int64 // the bound that holds once every transaction up to mark has ended
+	mark   uint64
+	ready  bool // next and mark are set
+	dirty  bool // rows were moved since next was chosen
 }
 
 // raise moves the bound up where it may. It is sound because ids up to next were drawn before mark was, by

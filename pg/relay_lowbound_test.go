@@ -96,7 +96,7 @@ func TestRelay_AnOldSnapshotDoesNotMakeEachLookDear(t *testing.T) {
 	t.Parallel()
 	s := openAlone(t, watched)
 	b := &bus{}
-	stand(t, s.url, b, "a")
+	first := stand(t, s.url, b, "a")
 	old := s.another()
 	old.exec(`BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM reelay.outbox`)
 	const many, more = 5000, 20
@@ -119,6 +119,33 @@ func TestRelay_AnOldSnapshotDoesNotMakeEachLookDear(t *testing.T) {
 	if read := counted(many+more) - before; read > many {
 		t.Errorf("%d looks read %d entries of the index, most of them long dead", more, read)
 	}
+	// The next leader begins where this one was.
+	b.beats(t, 2)
+	first.stop()
+	_, epoch := b.leader()
+	stand(t, s.url, b, "b")
+	awaitLeader(t, b, epoch)
+	before = counted(many + more)
+	for i := range more {
+		s.exec(`SELECT reelay.emit('alice', 'v1', 'video.progress')`)
+		eventually(t, "the event", func() bool { return b.head() == many+more+hub.Position(i+1) })
+	}
+	if read := counted(many+2*more) - before; read > many {
+		t.Errorf("%d looks of the next leader read %d entries of the index, most of them long dead", more, read)
+	}
 	old.exec(`ROLLBACK`)
 	b.complete(s)
+}
+
+// Of a log with another past nothing is known.
+func TestRelay_TheLowBoundIsNotThatOfAnotherLog(t *testing.T) {
+	t.Parallel()
+	s := open(t, `SELECT reelay.emit('alice', 'v1', 'video.progress'); UPDATE reelay.state SET outbox_low = 1000`)
+	b := &bus{}
+	first := stand(t, s.url, b, "a") // a copy of the template is another database
+	eventually(t, "the event", func() bool { return b.head() == 1 })
+	first.stop()
+	s.exec(`UPDATE reelay.state SET history = 'another', outbox_low = 1000; SELECT reelay.emit('alice', 'v1', 'video.progress')`)
+	stand(t, s.url, b, "b")
+	eventually(t, "the second event", func() bool { return b.head() == 2 })
 }

@@ -114,8 +114,8 @@ func TestRelay_ABusThatHangsDoesNotCostTheLeadership(t *testing.T) {
 		return ctx.Err()
 	})
 	for range 5 {
-		s.exec(`INSERT INTO videos SELECT gen_random_uuid(), 'alice'`)
 		n := hung.Load()
+		s.exec(`INSERT INTO videos SELECT gen_random_uuid(), 'alice'`)
 		eventually(t, "it hangs again", func() bool { return hung.Load() > n })
 	}
 	b.meddle(nil)

@@ -43,6 +43,7 @@ func TestWatch_WaitsForWritersAndLosesNothing(t *testing.T) {
 	s := open(t, watched)
 	writer := s.another()
 	writer.exec(`BEGIN; INSERT INTO videos VALUES ('v1', 'alice')`)
+	s.exec(`SET lock_timeout = '1min'`)
 	done := make(chan error, 1)
 	go func() { done <- s.try(`SELECT reelay.watch('videos', prefix => 'clip')`) }() // ends when the writer commits
 	eventually(t, "watch waits", func() bool {
@@ -58,6 +59,36 @@ func TestWatch_WaitsForWritersAndLosesNothing(t *testing.T) {
 		`alice v1 video.updated {"previous": {"processing_status": "pending"}, "processing_status": "ready"}`,
 		`alice v1 clip.updated {"previous": {"processing_status": "ready"}, "processing_status": "failed"}`,
 	)
+}
+
+// A transaction that has written and stays open must not hold up all writers behind a watch that waits for it.
+func TestWatch_DoesNotMakeWritersWaitForLong(t *testing.T) {
+	t.Parallel()
+	s := open(t, watched)
+	forgotten, writer := s.another(), s.another()
+	forgotten.exec(`BEGIN; INSERT INTO videos VALUES ('v1', 'alice')`)
+	writer.exec(`SET statement_timeout = '20s'`)
+	for _, timeout := range []string{"0", "50ms"} {
+		s.exec(`SET lock_timeout = '` + timeout + `'; BEGIN; SAVEPOINT s`)
+		refused := make(chan error, 1)
+		go func() { refused <- s.try(`SELECT reelay.watch('videos', prefix => 'clip')`) }() // ends with the timeout
+		writer.exec(`INSERT INTO videos VALUES ($1, 'alice')`, "during "+timeout)
+		if err := <-refused; err == nil || !strings.HasPrefix(explain(err), "55P03 reelay.watch: public.videos is being written to by a transaction that does not end\n  hint: Nothing was changed: try again.") {
+			t.Errorf("got %v", err)
+		}
+		s.exec(`ROLLBACK TO s`)
+		if now := one[string](s, `SELECT current_setting('lock_timeout')`); now != timeout {
+			t.Errorf("lock_timeout is %s, and was %s", now, timeout)
+		}
+		s.exec(`COMMIT`)
+	}
+	forgotten.exec(`COMMIT`)
+	s.exec(`SET lock_timeout = 0; BEGIN; SELECT reelay.watch('videos', prefix => 'clip')`)
+	if now := one[string](s, `SELECT current_setting('lock_timeout')`); now != "0" {
+		t.Errorf("lock_timeout is %s afterwards, and was 0", now)
+	}
+	s.exec(`COMMIT; DELETE FROM reelay.outbox; DELETE FROM videos WHERE id = 'v1'`)
+	s.captures(`alice v1 clip.deleted`)
 }
 
 func TestWatch_ManyTables(t *testing.T) {
