@@ -104,7 +104,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
 		T: t, log: newFakeLog(), bus: hub.NewLocal(), registry: prometheus.NewRegistry(), logged: new(journal),
-		auth:  auth.Config{Secret: auth.NewSecret("a secret of thirty-two bytes, or more")},
+		auth:  auth.Config{Secrets: []auth.Secret{auth.NewSecret("a secret of thirty-two bytes, or more")}},
 		ended: make(chan error, 1),
 	}
 	verifier, err := auth.NewVerifier(w.auth)

@@ -63,9 +63,9 @@ func TestVerifier_AlgorithmsArePinnedByTheKey(t *testing.T) {
 	}
 }
 
-// The classic: the public key, which everybody has, taken as the secret of an HMAC, in every encoding a careless
+// Attack 5, the classic: the public key, which everybody has, taken as the secret of an HMAC, in every encoding a careless
 // verifier could have at hand.
-func TestVerifier_RefusesHMACWithOurPublicKey(t *testing.T) {
+func TestAttack05_HMACWithOurPublicKey(t *testing.T) {
 	t.Parallel()
 	k := keys()
 	for name, key := range map[string]crypto.Signer{"RSA": k.rsa, "P-256": k.p256, "P-384": k.p384, "P-521": k.p521, "Ed25519": k.ed25519} {

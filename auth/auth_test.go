@@ -39,7 +39,7 @@ func atNoon() time.Time { return noon }
 
 // secretConfig is the plain configuration most tests start from.
 func secretConfig() auth.Config {
-	return auth.Config{Secret: auth.NewSecret(sharedSecret), Now: atNoon}
+	return auth.Config{Secrets: []auth.Secret{auth.NewSecret(sharedSecret)}, Now: atNoon}
 }
 
 func newVerifier(t testing.TB, cfg auth.Config) *auth.Verifier {
@@ -169,5 +169,5 @@ func writeFile(t testing.TB, content []byte) string {
 // keyConfig is a configuration with key's public half in a file.
 func keyConfig(t testing.TB, key crypto.Signer) auth.Config {
 	t.Helper()
-	return auth.Config{PublicKeyFile: writeFile(t, pemBlock("PUBLIC KEY", spki(key))), Now: atNoon}
+	return auth.Config{PublicKeyFiles: []string{writeFile(t, pemBlock("PUBLIC KEY", spki(key)))}, Now: atNoon}
 }

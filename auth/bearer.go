@@ -62,7 +62,7 @@ func fromAuthorization(values []string) (token string, found bool, err error) {
 		return "", false, nil
 	}
 	if token == "" || strings.ContainsAny(token, " \t,") {
-		return "", false, invalid("Authorization does not hold exactly one token")
+		return "", false, invalid(ruleAuthorizationHeader)
 	}
 	return token, true, nil
 }
@@ -81,7 +81,7 @@ func fromSubprotocols(values []string) (token string, found bool, err error) {
 		}
 	}
 	if found && (token == "" || strings.ContainsAny(token, " \t")) {
-		return "", false, invalid("Sec-WebSocket-Protocol does not hold exactly one token")
+		return "", false, invalid(ruleSubprotocolEntry)
 	}
 	return token, found, nil
 }

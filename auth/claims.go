@@ -21,57 +21,60 @@ const (
 	maxDate = 253402300799
 )
 
+var errNotString = errors.New("missing or not a string")
+
 // principal judges the claims of a token whose signature was found right. The expiry comes last, so that
 // ErrExpiredToken says that nothing else was wrong.
 func (v *Verifier) principal(claims map[string]any) (Principal, error) {
 	user, err := nameClaim(claims, v.cfg.UserClaim)
 	if err != nil {
-		return Principal{}, fmt.Errorf("%w: user claim: %w", ErrInvalidToken, err)
+		return Principal{}, invalid(ruleName(v.cfg.UserClaim, err))
 	}
 	var tokenID string
 	if _, present := claims["jti"]; present {
 		if tokenID, err = nameClaim(claims, "jti"); err != nil {
-			return Principal{}, fmt.Errorf("%w: jti: %w", ErrInvalidToken, err)
+			return Principal{}, invalid(ruleName("jti", err))
 		}
 	}
 	if issuer, _ := claims["iss"].(string); v.cfg.Issuer != "" && issuer != v.cfg.Issuer {
-		return Principal{}, invalid("iss is not the configured issuer")
+		return Principal{}, invalid(ruleIssuer)
 	}
 	if v.cfg.Audience != "" && !isFor(claims["aud"], v.cfg.Audience) {
-		return Principal{}, invalid("aud is not the configured audience")
+		return Principal{}, invalid(ruleAudience)
 	}
-	expires, err := v.dates(claims)
+	issued, expires, err := v.dates(claims)
 	if err != nil {
 		return Principal{}, err
 	}
-	return Principal{User: user, Expires: expires, TokenID: tokenID}, nil
+	return Principal{User: user, Issued: issued, Expires: expires, TokenID: tokenID}, nil
 }
 
-// dates judges iat, nbf and exp, and returns exp.
-func (v *Verifier) dates(claims map[string]any) (expires time.Time, err error) {
+// dates judges iat, nbf and exp, and returns the first, zero if the token has none, and the last.
+func (v *Verifier) dates(claims map[string]any) (issued, expires time.Time, err error) {
 	now := v.cfg.Now()
 	latest := now.Add(v.cfg.Leeway)
 	if _, err := begin(claims, "nbf", latest); err != nil {
-		return time.Time{}, err
+		return time.Time{}, time.Time{}, err
 	}
-	issued, err := begin(claims, "iat", latest)
+	issued, err = begin(claims, "iat", latest)
 	if err != nil {
-		return time.Time{}, err
-	}
-	if issued.IsZero() {
-		issued = now // of a token that does not say, what remains of its life is measured
+		return time.Time{}, time.Time{}, err
 	}
 	expires, isDate := dateOf(claims["exp"])
 	if !isDate {
-		return time.Time{}, invalid("exp is missing or not a number of seconds between 1970 and 9999")
+		return time.Time{}, time.Time{}, invalid(ruleExp)
 	}
-	if v.cfg.MaxLifetime > 0 && expires.Sub(issued) > v.cfg.MaxLifetime {
-		return time.Time{}, invalid("good for longer than the configured maximum lifetime")
+	from := issued
+	if from.IsZero() {
+		from = now // of a token that does not say, what remains of its life is measured
+	}
+	if v.cfg.MaxLifetime > 0 && expires.Sub(from) > v.cfg.MaxLifetime {
+		return time.Time{}, time.Time{}, invalid(ruleLifetime)
 	}
 	if !now.Before(expires.Add(v.cfg.Leeway)) {
-		return time.Time{}, fmt.Errorf("%w: exp has passed", ErrExpiredToken)
+		return time.Time{}, time.Time{}, refusal{ErrExpiredToken, ruleExpired}
 	}
-	return expires, nil
+	return issued, expires, nil
 }
 
 // begin returns the date claim, one that must not be after latest; the zero time if the token has none.
@@ -82,10 +85,10 @@ func begin(claims map[string]any, claim string, latest time.Time) (time.Time, er
 	}
 	date, isDate := dateOf(value)
 	if !isDate {
-		return time.Time{}, invalid(claim + " is not a number of seconds between 1970 and 9999")
+		return time.Time{}, invalid(ruleNoDate(claim))
 	}
 	if date.After(latest) {
-		return time.Time{}, invalid(claim + " is in the future")
+		return time.Time{}, invalid(ruleFuture(claim))
 	}
 	return date, nil
 }
@@ -125,7 +128,7 @@ func isFor(aud any, audience string) bool {
 func nameClaim(claims map[string]any, claim string) (string, error) {
 	name, isString := claims[claim].(string)
 	if !isString {
-		return "", errors.New("missing or not a string")
+		return "", errNotString
 	}
 	return name, checkName(name)
 }

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
 	"slices"
 	"time"
 )
@@ -24,14 +27,26 @@ const (
 // takenClaims have a meaning of their own. Named as user claim, some of them would make all users the same one.
 var takenClaims = []string{"iss", "aud", "exp", "nbf", "iat", "jti"}
 
-// Config says which tokens are good. Exactly one of Secret and PublicKeyFile is set; everything else has a default.
-// It may be printed and logged as it is.
+// Config says which tokens are good. It names keys of one sort: Secrets, or PublicKeyFiles and JWKSURL; everything else
+// has a default. It may be printed and logged as it is.
 type Config struct {
-	// Secret is shared with whoever issues the tokens: HS256, HS384, HS512. At least 32 bytes.
-	Secret Secret
-	// PublicKeyFile is the path of a PEM file with the issuer's public key: RSA (2048 bits or more), ECDSA (P-256, P-384,
-	// P-521) or Ed25519, as SPKI ("PUBLIC KEY"), PKCS #1 ("RSA PUBLIC KEY") or a certificate. It is read once.
-	PublicKeyFile string
+	// Secrets are shared with whoever issues the tokens: HS256, HS384, HS512. At least 32 bytes each. Tokens by any of them
+	// are good, and the first one signs what Mint makes: to replace a secret, put the new one before the old, have the
+	// issuer sign with the new, and take the old away when its tokens have expired. Zero ones are left out.
+	Secrets []Secret
+	// PublicKeyFiles are the paths of PEM files with the issuer's public keys, each with one or more: RSA (2048 to 8192
+	// bits), ECDSA (P-256, P-384, P-521) or Ed25519, as SPKI ("PUBLIC KEY"), PKCS #1 ("RSA PUBLIC KEY") or a certificate.
+	// They are read once. Tokens by any of them are good, whatever their kid.
+	PublicKeyFiles []string
+	// JWKSURL is where the issuer publishes its keys (RFC 7517). Run gets them and keeps them fresh.
+	JWKSURL string
+	// JWKSInsecure allows a JWKSURL of plain http, on which anybody on the way can exchange the keys.
+	JWKSInsecure bool
+	// JWKSRefresh is how old the keys of the JWKS grow while no token with another one comes, within a tenth; 0 means five
+	// minutes. A key that the issuer takes out of its set goes on being good for so long.
+	JWKSRefresh time.Duration
+	// JWKSTransport makes the requests for the JWKS; nil means our own, by the proxy of the environment if there is one.
+	JWKSTransport http.RoundTripper `json:"-"`
 	// Issuer, unless empty, is what iss must be, byte for byte.
 	Issuer string
 	// Audience, unless empty, is what aud must be or must contain, byte for byte.
@@ -45,6 +60,10 @@ type Config struct {
 	MaxLifetime time.Duration
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time `json:"-"` // a func is an error to encoding/json, which would hide the rest from a JSON log
+	// Log is told of the key server: when its keys change, when it is away and when it is back. None when nil.
+	Log *slog.Logger `json:"-"`
+	// Metrics counts what comes of the JWKS. None when nil.
+	Metrics *Metrics `json:"-"`
 }
 
 // checked returns c with its defaults filled in, and everything that is wrong with it apart from the key.
@@ -65,33 +84,65 @@ func (c Config) checked() (Config, error) {
 	if c.MaxLifetime < 0 {
 		errs = append(errs, fmt.Errorf("maximum token lifetime %v: must not be negative; 0 means no limit", c.MaxLifetime))
 	}
+	if c.JWKSRefresh == 0 {
+		c.JWKSRefresh = defaultRefresh
+	}
+	if c.JWKSRefresh < minRefresh {
+		errs = append(errs, fmt.Errorf("JWKS refresh %v: must be %v or more", c.JWKSRefresh, minRefresh))
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
+	}
+	c.Secrets = c.secrets()
 	return c, errors.Join(errs...)
 }
 
-// keys opens the one key that c names.
+// secrets returns the secrets that are some.
+func (c Config) secrets() []Secret {
+	return slices.DeleteFunc(slices.Clone(c.Secrets), Secret.IsZero)
+}
+
+// keys opens the keys that c holds and names. Those of a JWKS are not among them.
 func (c Config) keys() (keyset, error) {
 	var errs []error
+	secrets := c.secrets()
+	public := len(c.PublicKeyFiles) > 0 || c.JWKSURL != ""
 	switch {
-	case c.Secret.IsZero() && c.PublicKeyFile == "":
-		return keyset{}, errors.New("no key to verify tokens with: set a shared JWT secret or a JWT public key file")
-	case !c.Secret.IsZero() && c.PublicKeyFile != "":
-		// Nothing would go wrong here, since an algorithm belongs to one kind of key. But whoever sets both trusts two
-		// issuers and most likely knows of one.
-		errs = append(errs, errors.New("both a shared JWT secret and a JWT public key file are set: keep the one your issuer signs with"))
+	case len(secrets) == 0 && !public:
+		return nil, errors.New("no key to verify tokens with: set a shared JWT secret, a JWT public key file or a JWKS URL")
+	case len(secrets) > 0 && public:
+		// An algorithm belongs to one kind of key, so nothing would go wrong here at once. But beside a secret a public key,
+		// which everybody has, is one mistake away from being taken for one; and whoever sets both trusts two issuers and
+		// most likely knows of one.
+		errs = append(errs, errors.New("both a shared JWT secret and public keys (a file or a JWKS URL) are set: keep the one your issuer signs with"))
 	}
 	var keys keyset
-	if !c.Secret.IsZero() {
-		keys = secretKeys(c.Secret)
-		errs = append(errs, checkSecret(c.Secret))
+	for _, secret := range secrets {
+		keys = append(keys, secretKey(secret))
+		errs = append(errs, checkSecret(secret))
 	}
-	if c.PublicKeyFile != "" {
-		public, err := publicKeys(c.PublicKeyFile)
-		keys, errs = public, append(errs, err)
+	for _, path := range c.PublicKeyFiles {
+		read, err := readKeyFile(path)
+		keys, errs = append(keys, read...), append(errs, err)
+	}
+	if len(keys) > maxConfigured {
+		errs = append(errs, fmt.Errorf("%d keys to verify tokens with: at most %d, since each costs time with every token", len(keys), maxConfigured))
 	}
 	return keys, errors.Join(errs...)
+}
+
+// keyServer returns the address of the JWKS; nil if there is none.
+func (c Config) keyServer() (*url.URL, error) {
+	if c.JWKSURL == "" {
+		return nil, nil //nolint:nilnil // none is a fine answer
+	}
+	return checkJWKSURL(c.JWKSURL, c.JWKSInsecure)
 }
 
 func checkSecret(secret Secret) error {

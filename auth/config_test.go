@@ -42,7 +42,7 @@ func TestNewVerifier_ReadsEveryEncodingOfAKey(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			verifier := newVerifier(t, auth.Config{PublicKeyFile: writeFile(t, test.file), Now: atNoon})
+			verifier := newVerifier(t, auth.Config{PublicKeyFiles: []string{writeFile(t, test.file)}, Now: atNoon})
 			token := forge(t, test.method, test.key, `{"alg":"`+test.method.Alg()+`"}`, goodPayload)
 			if got, err := verifier.Verify(token); err != nil || got.User != "alice" {
 				t.Errorf("got %+v, error %v; want alice", got, err)
@@ -73,7 +73,8 @@ func TestNewVerifier_RefusesKeyFiles(t *testing.T) {
 		{"encrypted private key", pemBlock("ENCRYPTED PRIVATE KEY", []byte{48, 0}), privateHint},
 		{"OpenSSH private key", pemBlock("OPENSSH PRIVATE KEY", []byte("openssh-key-v1")), privateHint},
 		{"public and private key", append(bytes.Clone(public), private...), privateHint},
-		{"two public keys", append(bytes.Clone(public), public...), "2 PEM blocks"},
+		{"two keys, the second weak", append(bytes.Clone(public), pemBlock("PUBLIC KEY", spki(k.shortRSA))...), "block 2: RSA key of 1024 bits"},
+		{"two keys, the second cut off", append(bytes.Clone(public), public[:60]...), "2 PEM blocks begin in it, and 1 can be read"},
 		{"a block of another kind", pemBlock("CERTIFICATE REQUEST", []byte{48, 0}), `"CERTIFICATE REQUEST"`},
 		{"SPKI that is none", pemBlock("PUBLIC KEY", []byte{48, 0}), "asn1"},
 		{"PKCS #1 that is none", pemBlock("RSA PUBLIC KEY", []byte{48, 0}), "asn1"},
@@ -87,8 +88,8 @@ func TestNewVerifier_RefusesKeyFiles(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			path := writeFile(t, test.file)
-			wantConfigError(t, auth.Config{PublicKeyFile: path}, test.want)
-			wantConfigError(t, auth.Config{PublicKeyFile: path}, path)
+			wantConfigError(t, auth.Config{PublicKeyFiles: []string{path}}, test.want)
+			wantConfigError(t, auth.Config{PublicKeyFiles: []string{path}}, path)
 		})
 	}
 }
@@ -97,7 +98,7 @@ func TestNewVerifier_RefusesSettings(t *testing.T) {
 	t.Parallel()
 	public := string(pemBlock("PUBLIC KEY", spki(keys().p256)))
 	private := string(pemBlock("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(keys().p256))))
-	secret := func(text string) auth.Config { return auth.Config{Secret: auth.NewSecret(text)} }
+	secret := func(text string) auth.Config { return auth.Config{Secrets: []auth.Secret{auth.NewSecret(text)}} }
 	with := func(adjust func(*auth.Config)) auth.Config {
 		cfg := secretConfig()
 		adjust(&cfg)
@@ -112,10 +113,10 @@ func TestNewVerifier_RefusesSettings(t *testing.T) {
 		{"an empty secret", secret(""), "no key to verify tokens with"},
 		{"secret of 31 bytes", secret(sharedSecret[:31]), "31 bytes: at least 32 are needed; make one with: openssl rand -base64 48"},
 		{"public key as secret", secret(public), "shared JWT secret is a PEM file"},
-		{"both", with(func(c *auth.Config) { c.PublicKeyFile = writeFile(t, []byte(public)) }), "both"},
-		{"key file missing", auth.Config{PublicKeyFile: filepath.Join(t.TempDir(), "none.pem")}, "none.pem"},
-		{"key file a directory", auth.Config{PublicKeyFile: t.TempDir()}, "read JWT public key file"},
-		{"key in place of its path", auth.Config{PublicKeyFile: private}, "not the path of a file"},
+		{"both", with(func(c *auth.Config) { c.PublicKeyFiles = []string{writeFile(t, []byte(public))} }), "both"},
+		{"key file missing", auth.Config{PublicKeyFiles: []string{filepath.Join(t.TempDir(), "none.pem")}}, "none.pem"},
+		{"key file a directory", auth.Config{PublicKeyFiles: []string{t.TempDir()}}, "read JWT public key file"},
+		{"key in place of its path", auth.Config{PublicKeyFiles: []string{private}}, "not the path of a file"},
 		{"leeway negative", with(func(c *auth.Config) { c.Leeway = -time.Second }), "leeway -1s"},
 		{"leeway of a day", with(func(c *auth.Config) { c.Leeway = 24 * time.Hour }), "leeway 24h0m0s"},
 		{"maximum lifetime negative", with(func(c *auth.Config) { c.MaxLifetime = -1 }), "maximum token lifetime"},
@@ -129,26 +130,28 @@ func TestNewVerifier_RefusesSettings(t *testing.T) {
 	}
 	t.Run("private key in place of a path is not printed", func(t *testing.T) {
 		t.Parallel()
-		_, err := auth.NewVerifier(auth.Config{PublicKeyFile: private})
+		_, err := auth.NewVerifier(auth.Config{PublicKeyFiles: []string{private}})
 		wantNoLeak(t, err.Error(), strings.Split(private, "\n")[1])
 	})
 }
 
 func TestNewVerifier_SecretOf32Bytes(t *testing.T) {
 	t.Parallel()
-	newVerifier(t, auth.Config{Secret: auth.NewSecret(sharedSecret[:32])})
+	newVerifier(t, auth.Config{Secrets: []auth.Secret{auth.NewSecret(sharedSecret[:32])}})
 }
 
 func TestNewVerifier_ReportsEverythingAtOnce(t *testing.T) {
 	t.Parallel()
 	cfg := auth.Config{
-		Secret:        auth.NewSecret(sharedSecret[:20]),
-		PublicKeyFile: writeFile(t, []byte("nothing")),
-		UserClaim:     "aud",
-		Leeway:        -1,
-		MaxLifetime:   -1,
+		Secrets:        []auth.Secret{auth.NewSecret(sharedSecret[:20])},
+		PublicKeyFiles: []string{writeFile(t, []byte("nothing"))},
+		JWKSURL:        "http://issuer",
+		JWKSRefresh:    time.Second,
+		UserClaim:      "aud",
+		Leeway:         -1,
+		MaxLifetime:    -1,
 	}
-	for _, want := range []string{"both", "20 bytes", "no PEM block", `user claim "aud"`, "leeway", "maximum token lifetime"} {
+	for _, want := range []string{"both", "20 bytes", "no PEM block", "plain http", "JWKS refresh 1s", `user claim "aud"`, "leeway", "maximum token lifetime"} {
 		wantConfigError(t, cfg, want)
 	}
 }

@@ -5,132 +5,158 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// minRSABits is the least that RFC 7518 section 3.3 allows.
-const minRSABits = 2048
+const (
+	// minRSABits is the least that RFC 7518 section 3.3 allows.
+	minRSABits = 2048
+	// maxRSABits bounds what one signature costs: checking one doubles twice when the key doubles. It is the limit of Go's
+	// TLS as well.
+	maxRSABits = 8192
 
-// keyset is what signatures are checked with, and the one place that knows which algorithm goes with which key. It
-// holds one key, from the configuration. Keys that an issuer publishes and rotates would be looked up here, by the kid
-// of a token; today a kid means nothing.
-type keyset struct {
-	// methods are the algorithms the key is for, by the name a header gives them.
-	methods map[string]jwt.SigningMethod
-	// key is a func for the reason that Secret is one: no print of a Verifier reaches the key.
-	key func() any
+	// maxConfigured bounds the keys of the configuration. Two are needed while a key is replaced; a token is tried on all.
+	maxConfigured = 16
+	// maxTries bounds the signatures checked for one token, and so what a forged one costs: about 2 ms with RSA of 2048
+	// bits. It is reached only by tokens without a kid, or by a set that gives one kid to many keys.
+	maxTries = 32
+)
+
+// publicAlgorithms are all that a public key can be for. HMAC is not among them: its key is no public one.
+var publicAlgorithms = map[string]bool{
+	"RS256": true, "RS384": true, "RS512": true,
+	"PS256": true, "PS384": true, "PS512": true,
+	"ES256": true, "ES384": true, "ES512": true,
+	"EdDSA": true,
 }
 
-// verify says whether signature is that of signed. alg is what the token claims: it selects among the algorithms of the
-// key and cannot add one, so that an RSA key is never taken for an HMAC secret.
-func (k keyset) verify(alg, signed string, signature []byte) error {
-	method, allowed := k.methods[alg]
-	if !allowed {
-		return invalid("header: alg is none that the configured key allows")
+// key is what signatures are checked with, together with the algorithms it is for: the key pins them (RFC 8725 section
+// 3.1), and no token adds one.
+type key struct {
+	// id is the kid of a key of a JWKS; "" for keys that have none, which fit any token of their algorithms.
+	id string
+	// kind says for people what it is, such as "RSA of 2048 bits".
+	kind string
+	// print tells keys apart: a hash of the public key. It is empty for a shared secret, of which nothing is to be shown.
+	print string
+	// methods are the algorithms, by the name that a header gives them.
+	methods map[string]jwt.SigningMethod
+	// material is a func for the reason that Secret is one: no print of a Verifier reaches the key.
+	material func() any
+}
+
+// keyset is several keys, each as good as the others. It is never changed once it is made.
+type keyset []key
+
+// verify says whether the signature of t is that of one of the keys. The alg and kid of a token select among the keys
+// and cannot add one, so that an RSA key is never taken for an HMAC secret.
+func (s keyset) verify(t parsed) error {
+	allowed, tries := false, 0
+	for _, k := range s {
+		method, fits := k.methods[t.alg]
+		if !fits {
+			continue
+		}
+		allowed = true
+		if t.kid != "" && k.id != "" && t.kid != k.id {
+			continue
+		}
+		if tries++; tries > maxTries {
+			break
+		}
+		if method.Verify(t.signed, t.signature, k.material()) == nil {
+			return nil
+		}
 	}
-	if err := method.Verify(signed, signature, k.key()); err != nil {
-		return invalid("the signature does not match")
+	switch {
+	case !allowed:
+		return invalid(ruleAlg)
+	case tries == 0:
+		return invalid(ruleUnknownKey)
+	}
+	return invalid(ruleSignature)
+}
+
+// names reports whether a key has the id kid.
+func (s keyset) names(kid string) bool {
+	if kid == "" {
+		return false
+	}
+	for _, k := range s {
+		if k.id == kid {
+			return true
+		}
+	}
+	return false
+}
+
+// secretKey is a shared secret as a key.
+func secretKey(secret Secret) key {
+	return key{
+		kind:     "shared secret",
+		methods:  methods(jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512),
+		material: func() any { return secret.bytes() },
+	}
+}
+
+// publicKey pins the algorithms of a public key.
+func publicKey(public any) (key, error) {
+	k := key{material: func() any { return public }}
+	switch public := public.(type) {
+	case *rsa.PublicKey:
+		bits := public.N.BitLen()
+		if bits < minRSABits {
+			return key{}, fmt.Errorf("RSA key of %d bits: at least %d are needed", bits, minRSABits)
+		}
+		if bits > maxRSABits {
+			return key{}, fmt.Errorf("RSA key of %d bits: at most %d are taken", bits, maxRSABits)
+		}
+		k.kind = fmt.Sprintf("RSA of %d bits", bits)
+		k.methods = methods(jwt.SigningMethodRS256, jwt.SigningMethodRS384, jwt.SigningMethodRS512,
+			jwt.SigningMethodPS256, jwt.SigningMethodPS384, jwt.SigningMethodPS512)
+	case *ecdsa.PublicKey:
+		method := curveMethod(public.Curve)
+		if method == nil {
+			return key{}, fmt.Errorf("ECDSA key on %s: want P-256, P-384 or P-521", public.Curve.Params().Name)
+		}
+		k.kind = "ECDSA on " + public.Curve.Params().Name
+		k.methods = methods(method)
+	case ed25519.PublicKey:
+		k.kind = "Ed25519"
+		k.methods = methods(jwt.SigningMethodEdDSA)
+	default:
+		return key{}, fmt.Errorf("key of type %T: want RSA, ECDSA or Ed25519", public)
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return key{}, fmt.Errorf("encode %s: %w", k.kind, err)
+	}
+	hash := sha256.Sum256(der)
+	k.print = string(hash[:])
+	return k, nil
+}
+
+// curveMethod returns the one algorithm of a curve (RFC 7518 section 3.4); nil if it has none.
+func curveMethod(curve elliptic.Curve) jwt.SigningMethod {
+	switch curve {
+	case elliptic.P256():
+		return jwt.SigningMethodES256
+	case elliptic.P384():
+		return jwt.SigningMethodES384
+	case elliptic.P521():
+		return jwt.SigningMethodES512
 	}
 	return nil
 }
 
-func newKeyset(key func() any, methods ...jwt.SigningMethod) keyset {
-	k := keyset{methods: make(map[string]jwt.SigningMethod, len(methods)), key: key}
-	for _, method := range methods {
-		k.methods[method.Alg()] = method
+func methods(list ...jwt.SigningMethod) map[string]jwt.SigningMethod {
+	byName := make(map[string]jwt.SigningMethod, len(list))
+	for _, method := range list {
+		byName[method.Alg()] = method
 	}
-	return k
-}
-
-func secretKeys(secret Secret) keyset {
-	return newKeyset(func() any { return secret.bytes() },
-		jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512)
-}
-
-// publicKeys reads the one public key in the PEM file at path.
-func publicKeys(path string) (keyset, error) {
-	// Asked first, and without naming the path: os.ReadFile's error would print what may be a private key.
-	if strings.Contains(path, "-----BEGIN ") {
-		return keyset{}, errors.New("JWT public key file: this is a key, not the path of a file that holds one")
-	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return keyset{}, fmt.Errorf("read JWT public key file: %w", err)
-	}
-	key, err := parsePublicKey(content)
-	if err != nil {
-		return keyset{}, fmt.Errorf("JWT public key file %s: %w", path, err)
-	}
-	keys, err := keysetOf(key)
-	if err != nil {
-		return keyset{}, fmt.Errorf("JWT public key file %s: %w", path, err)
-	}
-	return keys, nil
-}
-
-// parsePublicKey reads PEM with exactly one block. Text around the block is fine, as OpenSSL writes it there.
-func parsePublicKey(content []byte) (any, error) {
-	var blocks []*pem.Block
-	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
-		// Before anything else is judged: a gateway that can sign tokens is the issuer's business lost with the gateway.
-		if strings.Contains(block.Type, "PRIVATE KEY") {
-			return nil, errors.New("holds a private key, which stays with the issuer; write its public half with: openssl pkey -in private.pem -pubout -out public.pem")
-		}
-		blocks = append(blocks, block)
-	}
-	switch {
-	case len(blocks) == 0:
-		return nil, errors.New("no PEM block in it; turn a DER file into one with: openssl pkey -pubin -inform der -in public.der -out public.pem")
-	case len(blocks) > 1:
-		return nil, fmt.Errorf("%d PEM blocks in it: keep the one whose key signs the tokens", len(blocks))
-	}
-	switch block := blocks[0]; block.Type {
-	case "PUBLIC KEY":
-		return x509.ParsePKIXPublicKey(block.Bytes)
-	case "RSA PUBLIC KEY":
-		return x509.ParsePKCS1PublicKey(block.Bytes)
-	case "CERTIFICATE":
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		return certificate.PublicKey, nil
-	default:
-		return nil, fmt.Errorf("PEM block %q: want PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE", block.Type)
-	}
-}
-
-// keysetOf pins the algorithms of a public key.
-func keysetOf(key any) (keyset, error) {
-	given := func() any { return key }
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		if bits := key.N.BitLen(); bits < minRSABits {
-			return keyset{}, fmt.Errorf("RSA key of %d bits: at least %d are needed", bits, minRSABits)
-		}
-		return newKeyset(given,
-			jwt.SigningMethodRS256, jwt.SigningMethodRS384, jwt.SigningMethodRS512,
-			jwt.SigningMethodPS256, jwt.SigningMethodPS384, jwt.SigningMethodPS512), nil
-	case *ecdsa.PublicKey:
-		switch key.Curve {
-		case elliptic.P256():
-			return newKeyset(given, jwt.SigningMethodES256), nil
-		case elliptic.P384():
-			return newKeyset(given, jwt.SigningMethodES384), nil
-		case elliptic.P521():
-			return newKeyset(given, jwt.SigningMethodES512), nil
-		}
-		return keyset{}, fmt.Errorf("ECDSA key on %s: want P-256, P-384 or P-521", key.Curve.Params().Name)
-	case ed25519.PublicKey:
-		return newKeyset(given, jwt.SigningMethodEdDSA), nil
-	default:
-		return keyset{}, fmt.Errorf("key of type %T: want RSA, ECDSA or Ed25519", key)
-	}
+	return byName
 }

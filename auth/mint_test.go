@@ -23,7 +23,7 @@ func TestMint_MakesWhatItsVerifierAccepts(t *testing.T) {
 			t.Fatalf("Mint for %q: %v", user, err)
 		}
 		got, err := verifier.Verify(token)
-		if err != nil || got.User != user || !got.Expires.Equal(noon.Add(time.Hour)) {
+		if err != nil || got.User != user || !got.Issued.Equal(noon) || !got.Expires.Equal(noon.Add(time.Hour)) {
 			t.Errorf("got %+v, error %v; want %q until one o'clock", got, err, user)
 		}
 		if got.TokenID == "" || seen[got.TokenID] {
@@ -58,6 +58,36 @@ func TestMint_Claims(t *testing.T) {
 	}
 }
 
+// What an issuer of one's own would add. What the token is made for is not to be had by the back door.
+func TestMint_AddsClaims(t *testing.T) {
+	t.Parallel()
+	cfg := secretConfig()
+	token, err := cfg.Mint("alice", time.Hour, auth.Claims{"jti": "t-1", "role": "x", "nbf": 1}, auth.Claims{"role": []string{"admin"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := newVerifier(t, cfg).Verify(token)
+	want := auth.Principal{User: "alice", Issued: noon, Expires: noon.Add(time.Hour), TokenID: "t-1"}
+	if err != nil || got != want {
+		t.Errorf("got %+v, error %v; want %+v", got, err, want)
+	}
+	payload := string(decode(t, strings.Split(token, ".")[1]))
+	if !strings.Contains(payload, `"role":["admin"]`) || !strings.Contains(payload, `"nbf":1,`) {
+		t.Errorf("got %s, want the later role and nbf", payload)
+	}
+	cfg.UserClaim = "uid"
+	for _, claim := range []string{"uid", "exp", "iat", "iss", "aud"} {
+		if token, err := cfg.Mint("alice", time.Hour, auth.Claims{claim: 1}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("claim %q", claim)) {
+			t.Errorf("%s: got token %q, error %v; want it refused", claim, token, err)
+		}
+	}
+	for _, claims := range []auth.Claims{{"jti": 5}, {"nbf": 1900000000}, {"x": make(chan int)}, {"x": strings.Repeat("x", 9000)}} {
+		if token, err := cfg.Mint("alice", time.Hour, claims); err == nil {
+			t.Errorf("%v: got token %q, want an error", claims, token)
+		}
+	}
+}
+
 func TestMint_ExpiredTokenForTests(t *testing.T) {
 	t.Parallel()
 	past := secretConfig()
@@ -86,7 +116,7 @@ func TestMint_Refuses(t *testing.T) {
 	}{
 		{"no secret", auth.Config{}, "alice", time.Hour, "a shared JWT secret is needed"},
 		{"a public key", keyConfig(t, keys().p256), "alice", time.Hour, "a public key cannot sign"},
-		{"short secret", auth.Config{Secret: auth.NewSecret(sharedSecret[:31])}, "alice", time.Hour, "at least 32"},
+		{"short secret", auth.Config{Secrets: []auth.Secret{auth.NewSecret(sharedSecret[:31])}}, "alice", time.Hour, "at least 32"},
 		{"a user claim with a meaning", with(func(c *auth.Config) { c.UserClaim = "exp" }), "alice", time.Hour, `user claim "exp"`},
 		{"no user", secretConfig(), "", time.Hour, "user: empty"},
 		{"user too long", secretConfig(), strings.Repeat("u", 257), time.Hour, "user: over 256 bytes"},

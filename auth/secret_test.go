@@ -90,8 +90,8 @@ func TestSecret_PrintsAsRedacted(t *testing.T) {
 		t.Errorf("String: got %q, want %q", got, want)
 	}
 	encoded, err := json.Marshal(struct{ Config auth.Config }{secretConfig()})
-	if err != nil || !strings.Contains(string(encoded), `"Secret":"[redacted]"`) {
-		t.Errorf("JSON: got %s, error %v; want Secret as %q", encoded, err, want)
+	if err != nil || !strings.Contains(string(encoded), `"Secrets":["[redacted]"]`) {
+		t.Errorf("JSON: got %s, error %v; want Secrets as %q", encoded, err, want)
 	}
 	for name, handler := range map[string]func(*bytes.Buffer) slog.Handler{
 		"text": func(out *bytes.Buffer) slog.Handler { return slog.NewTextHandler(out, nil) },
@@ -114,7 +114,7 @@ func TestSecret_IsASetting(t *testing.T) {
 	if err := secret.UnmarshalText([]byte(sharedSecret)); err != nil || secret.IsZero() {
 		t.Fatalf("UnmarshalText: error %v, zero %v", err, secret.IsZero())
 	}
-	verifier := newVerifier(t, auth.Config{Secret: secret, Now: atNoon})
+	verifier := newVerifier(t, auth.Config{Secrets: []auth.Secret{secret}, Now: atNoon})
 	if _, err := verifier.Verify(hs256(t, goodHeader, goodPayload)); err != nil {
 		t.Errorf("a secret that was read from text: %v", err)
 	}

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"encoding/base64"
-	"fmt"
 	"strings"
 )
 
@@ -17,6 +16,7 @@ var base64url = base64.RawURLEncoding.Strict()
 // parsed is a token taken apart, with a header that keeps the rules. Nothing of it is to be believed yet.
 type parsed struct {
 	alg       string
+	kid       string // "" if the header has none
 	signed    string // what the signature is over: header, dot, payload, as they came
 	payload   []byte // decoded from base64, and not looked at
 	signature []byte
@@ -25,68 +25,74 @@ type parsed struct {
 // parse takes a token apart. It does not look into the payload.
 func parse(token string) (parsed, error) {
 	if len(token) > MaxTokenBytes {
-		return parsed{}, invalid("too long")
+		return parsed{}, invalid(ruleTooLong)
 	}
 	for i := range len(token) {
 		if c := token[i]; c != '.' && !isBase64url(c) {
-			return parsed{}, invalid("a byte that is not base64url")
+			return parsed{}, invalid(ruleAlphabet)
 		}
 	}
 	segments := strings.SplitN(token, ".", 4)
 	if len(segments) != 3 {
-		return parsed{}, invalid("not three segments")
+		return parsed{}, invalid(ruleSegments)
 	}
 	var raw [3][]byte
 	for i, segment := range segments {
 		decoded, err := base64url.DecodeString(segment)
 		if err != nil {
-			return parsed{}, invalid("a segment is not canonical base64url")
+			return parsed{}, invalid(ruleCanonical)
 		}
 		if len(decoded) == 0 {
-			return parsed{}, invalid("a segment is empty")
+			return parsed{}, invalid(ruleEmptySegment)
 		}
 		raw[i] = decoded
 	}
-	alg, err := readHeader(raw[0])
+	alg, kid, err := readHeader(raw[0])
 	if err != nil {
 		return parsed{}, err
 	}
 	return parsed{
 		alg:       alg,
+		kid:       kid,
 		signed:    token[:len(segments[0])+1+len(segments[1])],
 		payload:   raw[1],
 		signature: raw[2],
 	}, nil
 }
 
-// readHeader returns the header's alg. Members that offer a key or the address of one (jwk, jku, x5c, x5u) are ignored
-// like all others it does not know: the key is configured.
-func readHeader(raw []byte) (alg string, err error) {
+// readHeader returns the header's alg and kid. Members that offer a key or the address of one (jwk, jku, x5c, x5u) are
+// ignored like all others it does not know: the keys are configured.
+func readHeader(raw []byte) (alg, kid string, err error) {
 	header, err := decodeObject(raw)
 	if err != nil {
-		return "", fmt.Errorf("%w: header: %w", ErrInvalidToken, err)
+		return "", "", invalid(malformed("header", err))
 	}
 	// Both change what the rest of the token means (RFC 7515 section 4.1.11, RFC 7797). We understand no extension, and
 	// whoever does not understand a critical one must refuse.
 	if _, present := header["crit"]; present {
-		return "", invalid("header: crit is not supported")
+		return "", "", invalid(ruleCrit)
 	}
 	if _, present := header["b64"]; present {
-		return "", invalid("header: b64 is not supported")
+		return "", "", invalid(ruleB64)
 	}
 	// A key often signs other things too: logout tokens, requests, receipts. Their typ says what they are, and none of
 	// them is to open a session (RFC 8725 section 3.11).
 	if typ, present := header["typ"]; present {
 		name, _ := typ.(string)
 		if !strings.EqualFold(name, "JWT") && !strings.EqualFold(name, "at+jwt") {
-			return "", invalid("header: typ is neither JWT nor at+jwt")
+			return "", "", invalid(ruleType)
 		}
 	}
 	alg, isString := header["alg"].(string)
 	if !isString {
-		return "", invalid("header: alg is missing or not a string")
+		return "", "", invalid(ruleAlgMissing)
 	}
-	return alg, nil
+	if value, present := header["kid"]; present {
+		if kid, isString = value.(string); !isString {
+			return "", "", invalid(ruleKeyID)
+		}
+	}
+	return alg, kid, nil
 }
 
 func isBase64url(c byte) bool {

@@ -154,7 +154,7 @@ func fetch(ctx context.Context, url string) (string, error) {
 }
 
 func token(user string) (string, error) {
-	return auth.Config{Secret: auth.NewSecret(secret)}.Mint(user, time.Hour)
+	return auth.Config{Secrets: []auth.Secret{auth.NewSecret(secret)}}.Mint(user, time.Hour)
 }
 
 func freeAddress() string {

@@ -64,7 +64,7 @@ type stack struct {
 // startStack starts everything and waits until all replicas are ready.
 func startStack(ctx context.Context, config stackConfig) (s *stack, err error) {
 	s = &stack{config: config, jwt: auth.Config{
-		Secret: auth.NewSecret(tokenSecret),
+		Secrets: []auth.Secret{auth.NewSecret(tokenSecret)},
 		// In the past, since a clock that goes behind must not take a token for one of the future.
 		Now: func() time.Time { return time.Now().Add(-clockOff - 5*time.Minute) },
 	}}

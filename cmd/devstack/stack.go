@@ -90,7 +90,7 @@ func (s *stack) start(ctx context.Context) error {
 		return err
 	}
 	secret := rand.Text() + rand.Text()
-	s.secret = auth.Config{Secret: auth.NewSecret(secret)}
+	s.secret = auth.Config{Secrets: []auth.Secret{auth.NewSecret(secret)}}
 	if s.folder, err = newFolder(); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ type cli struct {
 	Watch   watchCommand   `cmd:"" help:"Attach Reelay to a table of yours."`
 	Unwatch unwatchCommand `cmd:"" help:"Detach Reelay from a table."`
 	Serve   serveCommand   `cmd:"" help:"Run a gateway."`
-	Token   tokenCommand   `cmd:"" help:"Make a token to try things out with."`
+	Token   tokenCommand   `cmd:"" help:"Make a token to try things out with, or explain one."`
 	Tail    tailCommand    `cmd:"" help:"Follow a user's events in a terminal."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
@@ -111,7 +111,7 @@ func newParser(p *program, helped func()) (*kong.Kong, error) {
 			{Key: "Database", Title: "Database:"},
 			{Key: "Redis", Title: "Redis:"},
 			{Key: "HTTP", Title: "HTTP:"},
-			{Key: "JWT", Title: "JWT (exactly one of a shared secret, a file with it, and a public key):"},
+			{Key: "JWT", Title: "JWT (a shared secret, itself or in a file; or public keys, in files or by a JWKS URL):"},
 			{Key: "Relay", Title: "Relay:"},
 			{Key: "Logging", Title: "Logging:"},
 		}),
@@ -145,7 +145,7 @@ func explain(parser *kong.Kong, err error, args []string) error {
 	help := "reelay --help"
 	var parse *kong.ParseError
 	if errors.As(err, &parse) && parse.Context != nil && parse.Context.Selected() != nil {
-		help = "reelay " + parse.Context.Selected().Name + " --help"
+		help = parse.Context.Selected().FullPath() + " --help"
 	}
 	text := err.Error()
 	secrets := secretFlags(parser.Model.Node)
@@ -154,7 +154,7 @@ func explain(parser *kong.Kong, err error, args []string) error {
 			text = strings.ReplaceAll(text, args[i+1], newSecret(args[i+1]).String())
 		}
 	}
-	return usageError{err: errors.New(text), help: help}
+	return usageError{err: errors.New(hideTokens(text, args)), help: help}
 }
 
 // secretFlags returns the flags whose values are never printed.

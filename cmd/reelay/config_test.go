@@ -73,6 +73,7 @@ func TestConfig_ReadsEverySetting(t *testing.T) {
 		"REELAY_ADMIN_LISTEN=[::1]:0", "REELAY_ALLOWED_ORIGINS=https://App.example.com:443, http://localhost:3000", "REELAY_RETENTION=72h",
 		"REELAY_WAKE=Poll", "REELAY_REPLICA=r-1", "REELAY_LOG_LEVEL=WARN", "REELAY_LOG_FORMAT=text",
 		"REELAY_JWT_ISSUER=https://issuer", "REELAY_JWT_AUDIENCE=events", "REELAY_JWT_USER_CLAIM=uid",
+		"REELAY_JWT_LEEWAY=5s", "REELAY_JWT_MAX_LIFETIME=2h",
 	))
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +85,8 @@ func TestConfig_ReadsEverySetting(t *testing.T) {
 	if got.DatabaseURL.Reveal() != "postgres://reelay@db/app" || got.RedisURL.Reveal() != "rediss://:hunter2@redis:6379" {
 		t.Errorf("URLs: got %q and %q", got.DatabaseURL.Reveal(), got.RedisURL.Reveal())
 	}
-	if got.JWT.Issuer != "https://issuer" || got.JWT.Audience != "events" || got.JWT.UserClaim != "uid" {
+	if got.JWT.Issuer != "https://issuer" || got.JWT.Audience != "events" || got.JWT.UserClaim != "uid" ||
+		got.JWT.Leeway != 5*time.Second || got.JWT.MaxLifetime != 2*time.Hour {
 		t.Errorf("JWT: got %+v", got.JWT)
 	}
 	checkSigns(t, got.JWT, testSecret)
@@ -101,7 +103,7 @@ func checkSigns(t *testing.T, config auth.Config, secret string) {
 	if err != nil {
 		t.Fatalf("mint: %v", err)
 	}
-	config.Secret = auth.NewSecret(secret)
+	config.Secrets = []auth.Secret{auth.NewSecret(secret)}
 	verifier, err := auth.NewVerifier(config)
 	if err != nil {
 		t.Fatal(err)
@@ -151,6 +153,19 @@ func TestConfig_RefusesWhatWouldNotWork(t *testing.T) {
 		{"REELAY_JWT_SECRET_FILE=" + testSecret, []string{"REELAY_JWT_SECRET"}, "the file it names cannot be read: no such file or directory"},
 		{"REELAY_JWT_PUBLIC_KEY_FILE=" + good, nil, "REELAY_JWT_SECRET (--jwt-secret): is set together with REELAY_JWT_PUBLIC_KEY_FILE; keep one"},
 		{"REELAY_JWT_PUBLIC_KEY_FILE=" + good, []string{"REELAY_JWT_SECRET"}, "REELAY_JWT_PUBLIC_KEY_FILE (--jwt-public-key-file): JWT public key file"},
+		{"REELAY_JWT_PREVIOUS_SECRET=hunter2", nil, "REELAY_JWT_PREVIOUS_SECRET (--jwt-previous-secret): shared JWT secret of 7 bytes: at least 32"},
+		{"REELAY_JWT_PREVIOUS_SECRET=" + testSecret, []string{"REELAY_JWT_SECRET"}, "REELAY_JWT_PREVIOUS_SECRET (--jwt-previous-secret): is set, and REELAY_JWT_SECRET is not"},
+		{"REELAY_JWT_PREVIOUS_SECRET_FILE=" + empty, nil, "REELAY_JWT_PREVIOUS_SECRET_FILE (--jwt-previous-secret-file): the file it names is empty"},
+		{"REELAY_JWKS_URL=https://issuer.example/jwks.json", nil, "REELAY_JWT_SECRET (--jwt-secret): is set together with REELAY_JWKS_URL; keep one"},
+		{"REELAY_JWKS_URL=http://127.0.0.1/jwks.json", []string{"REELAY_JWT_SECRET"}, "REELAY_JWKS_URL (--jwks-url): JWKS URL: plain http"},
+		{"REELAY_JWKS_URL=https://u:hunter2@issuer.example/", []string{"REELAY_JWT_SECRET"}, "JWKS URL: has a user name or password"},
+		{"REELAY_JWT_PUBLIC_KEY_FILE= , ", []string{"REELAY_JWT_SECRET"}, "REELAY_JWT_PUBLIC_KEY_FILE (--jwt-public-key-file): names no file"},
+		{"REELAY_JWT_PUBLIC_KEY_FILE=" + good + "," + empty, []string{"REELAY_JWT_SECRET"}, "no PEM block in it; turn a DER file into one with: openssl pkey -pubin -inform der -in public.der -out public.pem; JWT public key file"},
+		{"REELAY_JWT_LEEWAY=0s", nil, `REELAY_JWT_LEEWAY (--jwt-leeway): "0s" is shorter than a second`},
+		{"REELAY_JWT_LEEWAY=30", nil, `"30" is not a duration`},
+		{"REELAY_JWT_LEEWAY=11m", nil, "token leeway 11m0s: must be between 0 and 10m0s"},
+		{"REELAY_JWT_MAX_LIFETIME=1d", nil, `REELAY_JWT_MAX_LIFETIME (--jwt-max-lifetime): "1d" is not a duration`},
+		{"REELAY_JWT_MAX_LIFETIME=-1h", nil, "is shorter than a second, and would refuse every token"},
 		{"REELAY_RETENTION=59s", nil, `REELAY_RETENTION (--retention): "59s" is shorter than a minute; for example 24h`},
 		{"REELAY_RETENTION=-1h", nil, "is shorter than a minute"},
 		{"REELAY_LISTEN=:65536", nil, "has no port between 0 and 65535"},
@@ -309,7 +324,7 @@ func TestSecrets_AreInNoOutput(t *testing.T) {
 	broken := fmt.Errorf("connect: connection refused")
 	environ := []string{
 		"REELAY_DATABASE_URL=postgres://u:" + mark + "@db/app", "REELAY_REDIS_URL=redis://:" + mark + "@redis",
-		"REELAY_JWT_SECRET=" + mark, "REELAY_TOKEN=" + mark, "REELAY_JWT_SECERT=" + mark,
+		"REELAY_JWT_SECRET=" + mark, "REELAY_JWT_PREVIOUS_SECRET=" + mark, "REELAY_TOKEN=" + mark, "REELAY_JWT_SECERT=" + mark,
 	}
 	for _, args := range [][]string{
 		{"serve", "--wake", "x"},
@@ -329,6 +344,11 @@ func TestSecrets_AreInNoOutput(t *testing.T) {
 		{"migrate", "--database-url=postgres://u:" + mark + "/@db"},
 		{"serve", "--jwt-secret-file", mark},
 		{"serve", "--jwt-public-key-file=-----BEGIN " + mark},
+		{"serve", "--jwt-previous-secret", "-" + mark},
+		{"serve", "--jwks-url", "-" + mark},
+		{"serve", "--jwks-url", "ftp://u:" + mark + "@issuer"},
+		{"token", "inspect", mark},
+		{"token", "inspect", "--jwt-secret=" + testSecret, "a." + mark + ".c"},
 	} {
 		got := runProgram(t, &program{database: failingDatabase(broken)}, environ, args...)
 		if strings.Contains(got.stdout+got.stderr, mark) {

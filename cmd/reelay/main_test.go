@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -111,10 +112,11 @@ func golden(t *testing.T, name, got string) {
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"reelay", "serve", "migrate", "watch", "unwatch", "token", "tail", "version"} {
+	for _, name := range []string{"reelay", "serve", "migrate", "watch", "unwatch", "token", "token mint", "token inspect", "tail", "version"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			args := []string{name, "--help"}
+			words := strings.Fields(name)
+			args := append(slices.Clip(words), "--help")
 			if name == "reelay" {
 				args = []string{"--help"}
 			}
@@ -122,8 +124,8 @@ func TestHelp(t *testing.T) {
 			if got.code != exitOK || got.stderr != "" {
 				t.Errorf("exit code %d with %q on standard error, want 0 and nothing", got.code, got.stderr)
 			}
-			golden(t, filepath.Join("help", name+".txt"), got.stdout)
-			for _, other := range [][]string{{"help", name}, {name, "-h"}} {
+			golden(t, filepath.Join("help", strings.ReplaceAll(name, " ", "_")+".txt"), got.stdout)
+			for _, other := range [][]string{append([]string{"help"}, words...), append(slices.Clip(words), "-h")} {
 				if name == "reelay" {
 					other = map[string][]string{"help": {"help"}, "reelay": {}}[other[0]]
 				}
@@ -145,8 +147,10 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"serve", "--lisen", ":80"}, "unknown flag --lisen, did you mean \"--listen\"?\nreelay serve --help explains it"},
 		{[]string{"serve", "more"}, "unexpected argument more\nreelay serve --help explains it"},
 		{[]string{"watch"}, "expected \"<table>\"\nreelay watch --help explains it"},
-		{[]string{"token"}, "missing flags: --user=ID\nreelay token --help explains it"},
+		{[]string{"token"}, "missing flags: --user=ID\nreelay token mint --help explains it"},
 		{[]string{"token", "--user", "alice", "--ttl", "soon"}, "reelay token --help explains it"},
+		{[]string{"token", "inspect"}, "expected \"<token>\"\nreelay token inspect --help explains it"},
+		{[]string{"token", "inspect", "-"}, "there is no token\nreelay token inspect --help explains it"},
 		{[]string{"tail"}, "no token: set --token (REELAY_TOKEN) or --token-file (REELAY_TOKEN_FILE)\nreelay tail --help explains it"},
 		{[]string{"tail", "--token", "-"}, "there is no token on standard input"},
 		{[]string{"tail", "--token", "x", "--token-file", "y"}, "are both set; keep one of them"},
