@@ -47,6 +47,7 @@ func serve(ctx context.Context, config Config, log *slog.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
+	config.JWT.Log, config.JWT.Metrics = log, auth.NewMetrics(registry)
 	verifier, err := auth.NewVerifier(config.JWT)
 	if err != nil {
 		return err
@@ -87,7 +88,7 @@ func serve(ctx context.Context, config Config, log *slog.Logger) error {
 	log.InfoContext(ctx, "serving", "listen", public.Addr().String(), "admin", private.Addr().String(),
 		"database", config.DatabaseURL.String(), "redis", config.RedisURL.String(), "replica", config.Replica, "version", version)
 	defer log.InfoContext(context.WithoutCancel(ctx), "stopped")
-	return supervise(ctx, server, events, listeners, relay, admin)
+	return supervise(ctx, server, events, listeners, relay, admin, verifier)
 }
 
 // newBus returns the bus between replicas, or the one within this replica where there is no Redis.
