@@ -74,11 +74,7 @@ func (c *campaign) assemble(ctx context.Context, members []*member, place func(n
 	}
 	close(crowd.away)
 	for n, m := range members {
-		var err error
-		if m.token, err = c.jwt.Mint(m.user, 3*time.Hour); err != nil {
-			crowd.disperse()
-			return nil, err
-		}
+		m.token = c.issuer.mint(m.user)
 		crowd.group.Go(func() { crowd.live(running, n, m) })
 	}
 	if err := until(ctx, 2*time.Minute, "a crowd has gathered", func() bool { return all(members, (*member).placed) }); err != nil {

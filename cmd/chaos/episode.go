@@ -4,13 +4,15 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
 const (
 	// recoverLimit is how long a recovery is waited for before it counts as none.
 	recoverLimit = time.Minute
-	// truthLimit is what "within seconds" means for /readyz: it asks Postgres, for two seconds at the most.
+	// truthLimit is what "within seconds" means for /readyz and for what sessions are told: a replica finds a Postgres
+	// that answers nothing within four.
 	truthLimit = 5 * time.Second
 	// silenceLimit is how long a replica may be without events while it has not noticed yet that Redis is dead: three
 	// seconds of silence, and what it takes to read the log.
@@ -26,6 +28,7 @@ type timing struct {
 	redisFrozen time.Duration
 	cutOff      time.Duration // a replica without Redis
 	taken       time.Duration // all connections of Postgres
+	keysGone    time.Duration // the issuer's key server
 	clockWrong  time.Duration
 	behind      int // probes that a standby lacks
 	across      int // transactions that commit while one stays open
@@ -39,12 +42,12 @@ var (
 	fullTiming = timing{
 		frozen: 30 * time.Second, unplugged: 12 * time.Second, swallowed: 10 * time.Second, redisGone: 3 * time.Second,
 		redisFrozen: 10 * time.Second, cutOff: 15 * time.Second, taken: 8 * time.Second, clockWrong: 10 * time.Second,
-		behind: 100, across: 5000, crowd: 1000, herd: 10_000, burst: 10_000, flood: 16_000,
+		keysGone: 45 * time.Second, behind: 100, across: 5000, crowd: 1000, herd: 10_000, burst: 10_000, flood: 16_000,
 	}
 	shortTiming = timing{
 		frozen: 8 * time.Second, unplugged: 6 * time.Second, swallowed: 5 * time.Second, redisGone: time.Second,
 		redisFrozen: 5 * time.Second, cutOff: 5 * time.Second, taken: 2 * time.Second, clockWrong: 2 * time.Second,
-		behind: 30, across: 300, crowd: 100, herd: 300, burst: 2000, flood: 12_000,
+		keysGone: 8 * time.Second, behind: 30, across: 300, crowd: 100, herd: 300, burst: 2000, flood: 12_000,
 	}
 )
 
@@ -157,8 +160,9 @@ func (e *episode) unhindered(since moment) {
 // admit waits until these replicas say that they are not ready, which is the truth since a moment, and until they have
 // told their sessions.
 func (e *episode) admit(ctx context.Context, since moment, replicas ...*replica) error {
-	sentries := e.sentriesOf(replicas...)
-	if err := until(ctx, recoverLimit, "/readyz says no", func() bool { return all(sentries, (*sentry).down) }); err != nil {
+	// Not by the sentries, who are busy for seconds with a session that does not open.
+	ready := func(r *replica) bool { return r.ready(ctx) }
+	if err := until(ctx, recoverLimit, "/readyz says no", func() bool { return !slices.ContainsFunc(replicas, ready) }); err != nil {
 		return err
 	}
 	if took := time.Since(since.happened); took > truthLimit {

@@ -45,6 +45,6 @@ var faults = []fault{
 	{number: 16, name: "postgres-full", title: "all Postgres connections taken", limit: 3 * time.Second, counts: "their being free", play: postgresFull},
 	{number: 17, name: "late-commit", title: "transaction open across many others", limit: time.Second, counts: "its commit", play: lateCommit},
 	{number: 18, name: "log-trimmed", title: "resumption from before a trim", resets: true, play: logTrimmed},
-	{number: 19, name: "jwks-down", title: "JWKS endpoint down, keys rotated", missing: "not in this release: keys come from a secret or a file"},
+	{number: 19, name: "jwks-down", title: "JWKS endpoint down, keys rotated", limit: 10 * time.Second, counts: "its being back", play: keysAway},
 	{number: 20, name: "herd", title: "all clients come back at once", limit: 10 * time.Second, counts: "their coming", play: herdReturns},
 }

@@ -24,6 +24,7 @@ type replica struct {
 	public, admin string // addresses
 	postgres      *proxy
 	redis         *proxy
+	keys          *proxy     // the way to the issuer
 	namespace     *namespace // nil where there are none
 	process       *local.Process
 	stack         *stack
@@ -51,6 +52,11 @@ func (s *stack) newReplica(ctx context.Context, n int) (r *replica, err error) {
 		r.postgres.close()
 		return nil, err
 	}
+	if r.keys, err = newProxy(ctx, here, s.issuer.address()); err != nil {
+		r.postgres.close()
+		r.redis.close()
+		return nil, err
+	}
 	postgres, err := url.Parse(s.postgres.URL("postgres"))
 	if err != nil {
 		return nil, fmt.Errorf("read the URL of Postgres: %w", err)
@@ -59,7 +65,8 @@ func (s *stack) newReplica(ctx context.Context, n int) (r *replica, err error) {
 	r.env = append(os.Environ(),
 		"REELAY_DATABASE_URL="+postgres.String(), "REELAY_REDIS_URL=redis://"+r.redis.address(),
 		"REELAY_LISTEN="+r.public, "REELAY_ADMIN_LISTEN="+r.admin, "REELAY_REPLICA="+r.name,
-		"REELAY_JWT_SECRET="+tokenSecret, "REELAY_LOG_FORMAT=text")
+		"REELAY_JWKS_URL=http://"+r.keys.address()+keySetPath, "REELAY_JWKS_INSECURE=true", "NO_PROXY=*",
+		"REELAY_LOG_FORMAT=text")
 	return r, nil
 }
 

@@ -81,13 +81,6 @@ func (s *sentry) well() bool {
 	return s.ready && s.serves
 }
 
-// down says whether the replica last said that it is not ready.
-func (s *sentry) down() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.ready
-}
-
 // knock opens a session, and says whether it was told that events will come.
 func (s *sentry) knock(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, knockLimit)

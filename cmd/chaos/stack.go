@@ -17,12 +17,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
-	"github.com/reelay/reelay/auth"
 	"github.com/reelay/reelay/deploy/local"
 )
-
-// tokenSecret signs the clients' tokens.
-const tokenSecret = "chaos-is-a-ladder-and-this-is-no-secret"
 
 // stackConfig says what to start.
 type stackConfig struct {
@@ -54,7 +50,7 @@ type stack struct {
 	noNetns    error // why there are none
 	replicas   []*replica
 	db         *sql.DB
-	jwt        auth.Config
+	issuer     *issuer
 	raced      bool // the gateway has the race detector in it
 
 	mu      sync.Mutex
@@ -63,16 +59,15 @@ type stack struct {
 
 // startStack starts everything and waits until all replicas are ready.
 func startStack(ctx context.Context, config stackConfig) (s *stack, err error) {
-	s = &stack{config: config, jwt: auth.Config{
-		Secrets: []auth.Secret{auth.NewSecret(tokenSecret)},
-		// In the past, since a clock that goes behind must not take a token for one of the future.
-		Now: func() time.Time { return time.Now().Add(-clockOff - 5*time.Minute) },
-	}}
+	s = &stack{config: config}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stop(context.WithoutCancel(ctx)))
 		}
 	}()
+	if s.issuer, err = newIssuer(ctx); err != nil {
+		return s, err
+	}
 	if s.raced, err = hasRaceDetector(config.binary); err != nil {
 		return s, err
 	}
@@ -175,6 +170,10 @@ func (s *stack) stop(ctx context.Context) error {
 	for _, r := range s.replicas {
 		r.postgres.close()
 		r.redis.close()
+		r.keys.close()
+	}
+	if s.issuer != nil {
+		s.issuer.close()
 	}
 	removeNamespaces(ctx, s.namespaces)
 	s.namespaces = nil
@@ -250,7 +249,7 @@ func (s *stack) addresses() []string {
 }
 
 func (s *stack) token(user string) func(context.Context) (string, error) {
-	return func(context.Context) (string, error) { return s.jwt.Mint(user, 3*time.Hour) }
+	return func(context.Context) (string, error) { return s.issuer.mint(user), nil }
 }
 
 // logf writes a line of this program's own among those of the others.
