@@ -67,11 +67,12 @@ func (t *socket) cut() { _ = t.melody.WebsocketConnection().Close() }
 
 // parting answers the client's close frame. The code is the client's own, unless that was no code.
 func (t *socket) parting(conn *websocket.Conn, code int) {
+	reason := ""
 	if t.wire.stub {
-		code = closeProtocol
+		code, reason = closeProtocol, errProtocol.Code
 	}
 	// An error says that a close frame of ours went out before, and then all is said, or that the client has gone.
-	_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(closeGrace))
+	_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(closeGrace))
 }
 
 // failed is told by melody why a socket ends, or cannot take a frame.

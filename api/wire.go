@@ -67,6 +67,12 @@ func (w *wire) Read(p []byte) (int, error) {
 // largest frame slowly is slow and has to get it some day, and who takes nothing of it is gone. No ping can be sent
 // meanwhile, so that taking the frame counts as a pong.
 func (w *wire) Write(p []byte) (n int, err error) {
+	if other := w.reworded(p); other != nil {
+		if _, err := w.Conn.Write(other); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
 	err = inParts(p, func(part []byte) error {
 		if n > 0 {
 			now := time.Now()
