@@ -89,6 +89,9 @@ func (t *socket) failed(err error) {
 	case errors.Is(err, websocket.ErrReadLimit):
 		t.close(t.server.reached(limitFrameSize))
 		t.linger()
+	case errors.Is(err, errFragments):
+		t.close(t.server.reached(limitFrameRate))
+		t.linger()
 	case brokeProtocol(err):
 		t.log().Debug("the client broke the protocol", "err", err)
 		t.close(errProtocol)
