@@ -120,7 +120,7 @@ func (s *Server) announce(available bool) {
 func (s *Server) Run(ctx context.Context) error {
 	requests, leave := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer leave(nil)
-	unread := newUnread(s.metrics.limited.WithLabelValues(string(limitHeaders)).Inc)
+	unread := newUnread(s.limits.HeaderTimeout, s.metrics.limited.WithLabelValues(string(limitHeaders)).Inc)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // for proxies: their clients share connections

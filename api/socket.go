@@ -94,11 +94,12 @@ func (t *socket) cut() { _ = t.melody.WebsocketConnection().Close() }
 
 // parting answers the client's close frame. The code is the client's own, unless that was no code.
 func (t *socket) parting(conn *websocket.Conn, code int) {
+	reason := ""
 	if t.wire.stub {
-		code = closeProtocol
+		code, reason = closeProtocol, errProtocol.Code
 	}
 	// An error says that a close frame of ours went out before, and then all is said, or that the client has gone.
-	_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(closeGrace))
+	_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(closeGrace))
 }
 
 // failed is told why a socket cannot be read or written.
@@ -107,6 +108,9 @@ func (t *socket) failed(err error) {
 	case isClose(err) || errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed):
 	case errors.Is(err, websocket.ErrReadLimit):
 		t.close(t.server.reached(limitFrameSize))
+		t.linger()
+	case errors.Is(err, errFragments):
+		t.close(t.server.reached(limitFrameRate))
 		t.linger()
 	case brokeProtocol(err):
 		t.log().Debug("the client broke the protocol", "err", err)

@@ -18,7 +18,13 @@ const (
 	sendBuffer = 32 << 10
 	// writePart is how much of a large frame has to be taken within writeLimit.
 	writePart = 32 << 10
+	// fragmentsMost is about how many frames one message may come in. Empty ones add nothing to its size, and cost as much
+	// to read as others; libraries that cut messages at all make pieces of kilobytes.
+	fragmentsMost = 1024
 )
+
+// errFragments ends the reading of a client that sends a message in too many frames.
+var errFragments = errors.New("a message of too many frames")
 
 // takeOver takes a connection over from net/http, which is through with it then.
 func takeOver(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
@@ -51,6 +57,7 @@ type wire struct {
 	have    int      // bytes of header
 	payload uint64   // bytes of the frame that are still to come
 	message bool     // a message of several frames has begun
+	pieces  int      // frames of it
 	timer   *time.Timer
 	closed  bool // a close frame has come
 	stub    bool // it had one byte, half a code: the library takes that for none
@@ -60,6 +67,9 @@ type wire struct {
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	w.watch(p[:n])
+	if w.pieces > fragmentsMost {
+		return 0, errFragments
+	}
 	return n, err
 }
 
@@ -67,6 +77,12 @@ func (w *wire) Read(p []byte) (int, error) {
 // largest frame slowly is slow and has to get it some day, and who takes nothing of it is gone. No ping can be sent
 // meanwhile, so that taking the frame counts as a pong.
 func (w *wire) Write(p []byte) (n int, err error) {
+	if other := w.reworded(p); other != nil {
+		if _, err := w.Conn.Write(other); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
 	err = inParts(p, func(part []byte) error {
 		if n > 0 {
 			now := time.Now()
@@ -145,6 +161,9 @@ func (w *wire) frameBegins() {
 	}
 	op, final := w.header[0]&0x0f, w.header[0]&0x80 != 0
 	if op < firstControl {
+		if w.pieces++; !w.message {
+			w.pieces = 1
+		}
 		w.message = !final
 	}
 	if op == opClose && !w.closed {
