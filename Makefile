@@ -44,7 +44,7 @@ deps: ## Install PostgreSQL, Redis and HAProxy if this machine lacks them.
 	@deploy/local/install.sh
 
 .PHONY: deps-test
-deps-test: ## The same, and what the tests need: Node.js, Chromium, a C compiler.
+deps-test: ## The same, and what the tests need: Node.js, Chromium, a C compiler, curl.
 	@deploy/local/install.sh --test
 
 ##### Test

@@ -285,6 +285,24 @@ func TestAlike_Drains(t *testing.T) {
 	})
 }
 
+// TestAlike_DrainTellsEach has clients whose turn comes later than others': they stay until then, and are told.
+func TestAlike_DrainTellsEach(t *testing.T) {
+	t.Parallel()
+	overAll(t, func(w *world, carrier carrier) {
+		var clients []*follower
+		for n := range 40 {
+			f := w.follow(carrier, handshake{user: fmt.Sprint("user", n%3), query: "snapshot=0"})
+			f.ready(false)
+			clients = append(clients, f)
+		}
+		synctest.Wait()
+		w.drain()
+		for _, f := range clients {
+			f.ended("restart")
+		}
+	})
+}
+
 // again starts another server, in place of one that has drained.
 func (w *world) again() {
 	memory := newListener()

@@ -306,7 +306,8 @@ func openPoll(w *world, h handshake) (*follower, *answer) {
 			query.Set("wait", "50")
 			cursor, response, err = w.poll(ctx, h, query)
 			switch {
-			case errors.Is(err, net.ErrClosed): // its server has left, and it would find another one
+			case errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe):
+				// Its server has left, before it was asked or before it could look at the request: another one would be found.
 				f.end = "restart"
 				return
 			case err != nil:

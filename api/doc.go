@@ -1,31 +1,53 @@
-// Package api is what clients speak to: GET /events over WebSocket, problem documents, close codes; and the port for
-// the people who run it. It is the only home of gin and melody.
+// Package api is what clients speak to: GET /events by WebSocket, as an event stream or as pages of JSON, problem documents,
+// close codes; and the port for the people who run it. It is the only home of gin and melody.
 //
-// # A connection
+// # A request
 //
-//	GET /events ─▶ request ─▶ origin ─▶ credentials ─▶ Attach, Resume or Snapshot ─▶ upgrade ─▶ pump ⇄ hub.Session
-//	                 │           │           │ none, and a page or one who offers reelay.v1: upgrade, wait for the frame "auth"
-//	                 ▼           ▼           ▼
-//	               400         403        401, 503        as HTTP; a browser cannot see those on an upgrade,
-//	                                                      so it is let in and told by close code
+//	GET /events ─▶ way ─▶ origin ─▶ query ─▶ credentials ─▶ Attach, Resume or Snapshot ─▶ socket, stream or page
+//	                │       │         │         │ none, and a WebSocket of a page or of one who offers reelay.v1:
+//	                ▼       ▼         ▼         ▼ upgrade, wait for the frame "auth"
+//	               4xx     403       400     401, 503       as HTTP. A browser cannot see those on an upgrade, so it is let
+//	                                                        in and told by close code; an EventSource never comes back after
+//	                                                        them, so it is told in a stream what it should come back after
+//
+// The request itself says which way its client is served: by Upgrade, by Accept, or else by a page. What can be asked for,
+// what is refused and what is promised is the same for all; the tests named Alike hold them to it.
 //
 // A Principal becomes a hub.Owner in one function, owner, and nothing else a client sends ever does.
 //
-// # Sending
+// # Those who stay
 //
-// A connection owns no queue of events. At most two frames lie in melody; when one has been written, the pump takes the
-// next: first what the gateway itself has to say, then what hub.Session.Next gives. So a client that does not read costs
-// two frames and a cursor, and one that reads again goes on where it was.
+// A connection is what a WebSocket and an event stream have in common: who it is, what was asked for, the gateway's own
+// frames, the token's life, the end. A transport carries its frames.
+//
+//	hub.Session ─▶ connection ── send, end, cut ─▶ socket: melody, and wire below it
+//	                   ▲                           stream ─▶ line: chunked (HTTP/1.1) or multiplexed (HTTP/2)
+//	                   └────────── sent ───────────────┘
+//
+// A connection owns no queue of events. At most two frames lie in the transport; when one has been written, the pump takes
+// the next: first what the gateway itself has to say, then what hub.Session.Next gives. So a client that does not read
+// costs two frames and a cursor, and one that reads again goes on where it was.
 //
 // The bus calls pump, so nothing that waits for a client may happen under a connection's lock.
 //
+// An idle client costs what it must. Its connection is taken over from net/http, whose request, buffers and goroutine go.
+// One goroutine reads it, and the outbox writes by another that lives while there is something to be written; melody's
+// own, for a WebSocket, stays idle. Over HTTP/2, which net/http serves, a stream is a handler that waits.
+//
+// # Those who ask
+//
+// A page is read by a hub.Session that lives for one request, in its handler. It waits, where the client wants it to, until
+// there is something to say; the log is read again until all that is known to be there is in the page, or it is full.
+//
 // # Ends
 //
-// Whatever ends a connection, its client is told why by a close frame that comes after all frames given to the socket,
-// and is cut off closeGrace later whether it has answered or not. Nobody holds a connection for ever: not by taking
-// nothing (writeLimit), by saying nothing (pongLimit), by not finishing a message (messageLimit) or a request
-// (Limits.HeaderTimeout), nor by sending too much (Limits.FrameRate). What melody cannot see of that, wire looks at below it.
+// Whatever ends a connection, its client is told why after all frames given to the transport: by a close frame, or by a
+// last reelay.error in a stream, which is then broken off: some clients take a clean end for the end of all. It is cut off
+// closeGrace later whether it has answered or not. Nobody holds a connection for ever: not by taking nothing (writeLimit),
+// by saying nothing (pongLimit; of a stream's client, which has nothing to say, its kernel has to), by not finishing a
+// message (messageLimit) or a request (Limits.HeaderTimeout), nor by sending too much (Limits.FrameRate, saidMost). What melody
+// cannot see of that, wire looks at below it.
 //
-// Server.Run serves until its context ends, then drains: no new connections, every socket closed with 1012, a few at a
-// time, so that its clients do not all come back at the same moment.
+// Server.Run serves until its context ends, then drains: no new connections, every one sent away (1012, restart), a few at
+// a time, so that clients do not all come back at the same moment. Long polls are answered at once with what there is.
 package api

@@ -88,14 +88,15 @@ func TestPage_Walk(t *testing.T) {
 func TestPage_FirstOfAll(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {
-		p, a := w.page("wait=60")
+		_, a := w.page("wait=60")
 		if want := `{"events":[],"cursor":"k3f9a2bq.0","more":false,"reset":false,"snapshot":[]}`; a.body != want {
 			w.Errorf("got %s, want %s", a.body, want)
 		}
 		w.log.row("alice", "a", `{"n":1}`)
 		w.log.truncate()
 		w.publish(updated("alice", "a", `{}`))
-		if p, _ = w.page(""); string(p.Snapshot) != `[{"id":"a","n":1}]` || !p.Truncated {
+		p, _ := w.page("")
+		if string(p.Snapshot) != `[{"id":"a","n":1}]` || !p.Truncated {
 			w.Errorf("got snapshot %s, truncated %v", p.Snapshot, p.Truncated)
 		}
 		if p, _ = w.page("snapshot=0"); string(p.Snapshot) != "null" || p.Cursor != "k3f9a2bq.1" || len(p.Events) > 0 {

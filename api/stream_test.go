@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -273,6 +274,40 @@ func TestStream_OfHTTP10(t *testing.T) {
 		w.send(request("GET /events HTTP/1.0", good, "Accept: text/event-stream")).problem(w.T, 505, "http_version_not_supported")
 		if a := w.send(request("GET /events HTTP/1.0", good)); a.StatusCode != http.StatusOK {
 			w.Errorf("a page by HTTP/1.0: got %s\n%s", a.Status, a.body)
+		}
+	})
+}
+
+// TestStream_Curl follows events as one does by hand.
+func TestStream_Curl(t *testing.T) {
+	t.Parallel()
+	onTCP(t, func(w *world) {
+		url := "http://" + w.server.Listener.Addr().String() + "/events?snapshot=0"
+		for _, version := range []string{"--http1.1", "--http2-prior-knowledge"} {
+			// The token goes by its standard input: others can read a program's arguments.
+			curl := exec.CommandContext(t.Context(), "curl", "-sN", "--max-time", "30", version, "-H", "Accept: text/event-stream", "-H", "@-", url)
+			curl.Stdin = strings.NewReader("Authorization: Bearer " + w.token("alice"))
+			output, err := curl.StdoutPipe()
+			if err != nil {
+				w.Fatalf("curl: %v", err)
+			}
+			if err := curl.Start(); err != nil {
+				w.Fatalf("curl: %v", err)
+			}
+			events := make(chan string, 10)
+			go func() {
+				defer close(events)
+				_ = readStream(output, func(e streamed) { events <- parse([]byte(e.data)).Type + " " + e.id })
+			}()
+			got := <-events
+			w.publish(updated("alice", "v", `{}`))
+			if got += ", " + <-events; !strings.HasPrefix(got, "reelay.ready k3f9a2bq.") || !strings.Contains(got, "video.updated k3f9a2bq.") {
+				w.Errorf("curl %s got %q", version, got)
+			}
+			_ = curl.Process.Kill()
+			for range events {
+			}
+			_ = curl.Wait()
 		}
 	})
 }

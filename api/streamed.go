@@ -30,7 +30,7 @@ const (
 // appendRetry appends the line that says when to come back. A frame has to follow: lines without data are no event, and
 // some clients drop them.
 func appendRetry(buffer *bytes.Buffer) {
-	wait := retryLeast + rand.N(retryMost-retryLeast)
+	wait := retryLeast + rand.N(retryMost-retryLeast) //nolint:gosec // nobody gains by guessing it
 	buffer.WriteString("retry: ")
 	buffer.WriteString(strconv.FormatInt(wait.Milliseconds(), 10))
 	buffer.WriteByte('\n')

@@ -80,3 +80,19 @@ func TestSession_ProgressPastASnapshot(t *testing.T) {
 		c.progresses(1, false)
 	})
 }
+
+// What the feed has heard of and not yet read is still to come.
+func TestSession_ProgressBeforeAHole(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		c := w.live("alice")
+		release := w.log.hold("read")
+		w.append("alice") // the bus loses it
+		w.publish("alice")
+		c.sees()
+		c.progresses(0, true)
+		release()
+		c.sees(1, 2)
+		c.progresses(2, false)
+	})
+}

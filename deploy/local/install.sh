@@ -73,6 +73,7 @@ missing() {
 		have_node || lacking="$lacking node"
 		have_browser || lacking="$lacking browser"
 		have_compiler || lacking="$lacking compiler"
+		have curl || lacking="$lacking curl"
 	fi
 	echo "$lacking"
 }
@@ -146,6 +147,7 @@ install_apt() {
 		node) packages="$packages nodejs npm" ;;
 		browser) packages="$packages chromium fonts-liberation" ;;
 		compiler) packages="$packages gcc libc6-dev" ;;
+		curl) packages="$packages curl" ;;
 		esac
 	done
 	if [ "$(id -u)" != 0 ] && ! have sudo; then
@@ -192,6 +194,7 @@ install_brew() {
 		redis) packages="$packages redis" ;;
 		node) packages="$packages node" ;;
 		haproxy) packages="$packages haproxy" ;;
+		curl) packages="$packages curl" ;;
 		browser)
 			say "installing google-chrome"
 			brew install --cask google-chrome >&2
@@ -219,6 +222,7 @@ else
   node      nodejs (version 20 or newer) and npm
   browser   chromium
   compiler  gcc and the C library's headers
+  curl      curl
 If they are in unusual places: REELAY_PG_BIN (the folder of initdb and postgres),
 REELAY_REDIS_BIN, CHROMIUM (the programs)."
 fi
