@@ -17,6 +17,8 @@ import (
 const (
 	// maxReplicas is how many deploy/haproxy.cfg knows of.
 	maxReplicas = 3
+	// demoCookie may hold a token. The demo page does not use it; the test of hostile pages does.
+	demoCookie = "reelay_demo"
 	// readyTimeout is how long a replica gets until it says that it can serve.
 	readyTimeout = 30 * time.Second
 	// restartDelay is long enough to see on the page what happens without the replica.
@@ -89,6 +91,7 @@ func (s *stack) tryReplicas(ctx context.Context, secret string, logs []io.Writer
 			"REELAY_REDIS_URL":       s.redis.URL(),
 			"REELAY_JWT_SECRET":      secret,
 			"REELAY_ALLOWED_ORIGINS": fmt.Sprintf("http://127.0.0.1:%d,http://localhost:%d", port, port),
+			"REELAY_COOKIE":          demoCookie,
 			"REELAY_LOG_FORMAT":      "text",
 		})
 		if err := r.launch(); err != nil {
