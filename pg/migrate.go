@@ -32,7 +32,7 @@ type MigrationState struct {
 func Migrate(ctx context.Context, url string, log *slog.Logger, progress func(version int64, name string, took time.Duration)) (int, error) {
 	applied := 0
 	err := withProvider(ctx, url, func(db *sql.DB, provider *goose.Provider) error {
-		if _, err := db.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS reelay"); err != nil {
+		if err := createSchema(ctx, db); err != nil {
 			return fmt.Errorf("create schema reelay: %w", err)
 		}
 		for {
@@ -51,6 +51,23 @@ func Migrate(ctx context.Context, url string, log *slog.Logger, progress func(ve
 		}
 	})
 	return applied, describe(err)
+}
+
+// createSchema makes the schema, which holds the table of migrations too. Of two that run at once, one would find no
+// schema and then be unable to make it, IF NOT EXISTS or not; so one waits for the other.
+func createSchema(ctx context.Context, db *sql.DB) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after the commit
+	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('reelay.migrate', 0))"); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS reelay"); err != nil {
+		return err
+	}
+	return tx.Commit()
 }
 
 // MigrationStatus returns every migration of this binary, oldest first.

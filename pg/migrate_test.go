@@ -46,7 +46,7 @@ func TestMigrate_AppliesEachFileOnce(t *testing.T) {
 	}
 	// Several at once, as when all replicas are deployed together: one does it, and the others wait.
 	var wait sync.WaitGroup
-	applied := make([]int, 3)
+	applied := make([]int, 8)
 	for i := range applied {
 		wait.Go(func() {
 			n, err := pg.Migrate(t.Context(), url, discard, nil)
@@ -58,7 +58,7 @@ func TestMigrate_AppliesEachFileOnce(t *testing.T) {
 	}
 	wait.Wait()
 	slices.Sort(applied)
-	if !slices.Equal(applied, []int{0, 0, len(files)}) {
+	if !slices.Equal(applied, append(make([]int, len(applied)-1), len(files))) {
 		t.Errorf("applied %v, want all %d by one of them", applied, len(files))
 	}
 	same(t, "status after", states(), after)
