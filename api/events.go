@@ -86,6 +86,7 @@ func (s *Server) events(c *gin.Context) {
 	}
 	leave, l := s.admission.enter(clientAddress(c.ClientIP(), len(s.proxies) > 0))
 	if l != "" {
+		s.suspectProxy(r, l)
 		s.deny(c, way, s.reached(l))
 		return
 	}

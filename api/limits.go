@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -205,6 +206,15 @@ func (a *admission) sweep() {
 
 func (v *visitor) idle(now time.Time) bool {
 	return v.open == 0 && v.rate.TokensAt(now) >= float64(v.rate.Burst())
+}
+
+// suspectProxy says in the log, now and then, that an address which has reached a limit looks like that of a proxy.
+func (s *Server) suspectProxy(r *http.Request, reached limit) {
+	if reached != limitPerIP && reached != limitRatePerIP || r.Header.Get("X-Forwarded-For") == "" || !s.suspicions.Allow() {
+		return
+	}
+	s.log.Warn("an address that is no trusted proxy has reached a limit, and forwards for others: if it is your balancer, "+
+		"name it in REELAY_TRUSTED_PROXIES", "peer", r.RemoteAddr, "limit", string(reached))
 }
 
 // clientAddress returns what connections of a client are counted under: address is the peer, or what trusted proxies

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/olahol/melody"
+	"golang.org/x/time/rate"
 
 	"github.com/reelay/reelay/auth"
 	"github.com/reelay/reelay/hub"
@@ -71,6 +72,7 @@ type Server struct {
 	proxies    []string
 	limits     Limits
 	admission  *admission
+	suspicions *rate.Limiter // of proxies
 	tickets    TicketStore
 	replica    string
 	verifier   verifier
@@ -91,7 +93,8 @@ type Server struct {
 func NewServer(config Config) *Server {
 	s := &Server{
 		listener: config.Listener, origins: config.AllowedOrigins, cookie: config.Cookie, tokenInURL: config.TokenInURL,
-		proxies: config.TrustedProxies, limits: config.Limits, admission: newAdmission(config.Limits), tickets: config.Tickets,
+		proxies: config.TrustedProxies, limits: config.Limits, admission: newAdmission(config.Limits),
+		suspicions: rate.NewLimiter(rate.Every(time.Minute), 1), tickets: config.Tickets,
 		replica: config.Replica, verifier: config.Verifier, hub: config.Hub, log: config.Log, metrics: config.Metrics,
 		melody: newMelody(config.Limits), connections: make(map[*connection]struct{}), polls: make(map[*poll]struct{}),
 	}

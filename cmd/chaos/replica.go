@@ -66,7 +66,8 @@ func (s *stack) newReplica(ctx context.Context, n int) (r *replica, err error) {
 		"REELAY_DATABASE_URL="+postgres.String(), "REELAY_REDIS_URL=redis://"+r.redis.address(),
 		"REELAY_LISTEN="+r.public, "REELAY_ADMIN_LISTEN="+r.admin, "REELAY_REPLICA="+r.name,
 		"REELAY_JWKS_URL=http://"+r.keys.address()+keySetPath, "REELAY_JWKS_INSECURE=true", "NO_PROXY=*",
-		"REELAY_LOG_FORMAT=text")
+		// All clients here have one address.
+		"REELAY_MAX_CONNECTIONS_PER_IP=1000000", "REELAY_CONNECT_RATE_PER_IP=1000000", "REELAY_LOG_FORMAT=text")
 	return r, nil
 }
 
