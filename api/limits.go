@@ -213,7 +213,7 @@ func (s *Server) suspectProxy(r *http.Request, reached limit) {
 	if reached != limitPerIP && reached != limitRatePerIP || r.Header.Get("X-Forwarded-For") == "" || !s.suspicions.Allow() {
 		return
 	}
-	s.log.Warn("an address that is no trusted proxy has reached a limit, and forwards for others: if it is your balancer, "+
+	s.log.WarnContext(r.Context(), "an address that is no trusted proxy has reached a limit, and forwards for others: if it is your balancer, "+
 		"name it in REELAY_TRUSTED_PROXIES", "peer", r.RemoteAddr, "limit", string(reached))
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -207,7 +208,7 @@ func TestServe_UserIDsAreOpaque(t *testing.T) {
 	}
 	// No token can name this one: it gets no event, and the writer no error.
 	b.do(t, "INSERT INTO videos VALUES ('smuggled', E'u1\\r\\nPUBLISH x', 'processing')")
-	for i := len(users) - 1; i >= 0; i-- { // u1 last, so that what was meant for others would have come before
+	for i := range slices.Backward(users) { // u1 last, so that what was meant for others would have come before
 		b.do(t, "UPDATE videos SET processing_status = 'ready' WHERE id = $1", fmt.Sprint("video-", i))
 	}
 	for i, user := range users {
