@@ -4,16 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
 const (
-	// unavailableAfter is how long reads of the log have to fail before clients are told.
+	// unavailableAfter is how long watch has to be refused an answer before clients are told.
 	unavailableAfter = time.Second
-	// unansweredAfter is how long the log may leave the hub without any answer before clients are told, however that
-	// comes about. The log is asked every beatEvery, so an answer that is due may be three seconds late: less would
-	// take a database under a storm of clients for one that is gone.
+	// unansweredAfter is how long the log may answer nobody, sessions included, before clients are told, however that comes
+	// about. The log is asked every beatEvery, so an answer that is due may be three seconds late: less would take a
+	// database under a storm of clients for one that is gone.
 	unansweredAfter = 4 * time.Second
+	// overdueAfter is how long watch has to go without an answer in time, where others do get some, before clients are
+	// told: a database that is slow is not gone, and to send clients away who come back soon makes it slower.
+	overdueAfter = 15 * time.Second
 	// guardEvery is how finely that is measured.
 	guardEvery = 250 * time.Millisecond
 	// answerLimit is how long the log may take to answer one question.
@@ -84,7 +88,7 @@ func (h *Hub) setAvailable(ctx context.Context, why error) {
 	}
 }
 
-// guard finds the log unavailable when watch has had no answer for unansweredAfter, whatever watch is waiting for: a
+// guard finds the log unavailable when it has answered nobody for unansweredAfter, whatever watch is waiting for: a
 // network that swallows packets gives no error, and no limit on any one question bounds how long several take.
 //
 // It counts its own ticks and does not look at the clock, so that a machine that stood still is not taken for a
@@ -129,40 +133,60 @@ func (h *Hub) herald(ctx context.Context) {
 }
 
 // impatient is a Log that answers each question within answerLimit, if only by an error, provided that the Log behind
-// it minds its context.
-type impatient struct{ log Log }
+// it minds its context. It counts the answers.
+type impatient struct {
+	log     Log
+	answers *atomic.Uint64
+}
+
+// count counts an answer, unless it is an error.
+func (l impatient) count(err error) {
+	if err == nil {
+		l.answers.Add(1)
+	}
+}
 
 // Read implements Log.
-func (l impatient) Read(ctx context.Context, owner Owner, after Sequence, limit int) (Page, error) {
+func (l impatient) Read(ctx context.Context, owner Owner, after Sequence, limit int) (answer Page, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	return l.log.Read(ctx, owner, after, limit)
+	answer, err = l.log.Read(ctx, owner, after, limit)
+	l.count(err)
+	return answer, err
 }
 
 // Newest implements Log.
-func (l impatient) Newest(ctx context.Context, owner Owner, after Sequence, limit int) (Page, error) {
+func (l impatient) Newest(ctx context.Context, owner Owner, after Sequence, limit int) (answer Page, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	return l.log.Newest(ctx, owner, after, limit)
+	answer, err = l.log.Newest(ctx, owner, after, limit)
+	l.count(err)
+	return answer, err
 }
 
 // Snapshot implements Log.
-func (l impatient) Snapshot(ctx context.Context, owner Owner, keys []string) (Snapshot, error) {
+func (l impatient) Snapshot(ctx context.Context, owner Owner, keys []string) (answer Snapshot, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	return l.log.Snapshot(ctx, owner, keys)
+	answer, err = l.log.Snapshot(ctx, owner, keys)
+	l.count(err)
+	return answer, err
 }
 
 // Changes implements Log.
-func (l impatient) Changes(ctx context.Context, after Position) (Heads, error) {
+func (l impatient) Changes(ctx context.Context, after Position) (answer Heads, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	return l.log.Changes(ctx, after)
+	answer, err = l.log.Changes(ctx, after)
+	l.count(err)
+	return answer, err
 }
 
 // Heads implements Log.
-func (l impatient) Heads(ctx context.Context, owners []Owner) (Heads, error) {
+func (l impatient) Heads(ctx context.Context, owners []Owner) (answer Heads, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	return l.log.Heads(ctx, owners)
+	answer, err = l.log.Heads(ctx, owners)
+	l.count(err)
+	return answer, err
 }

@@ -120,6 +120,35 @@ func TestHub_TellsThatTheLogDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// A log that answers sessions late, but does, is not gone. It is when the hub itself gets no answer for long.
+func TestHub_BearsALogThatIsSlow(t *testing.T) {
+	t.Parallel()
+	var told []bool
+	inWorld(t, func(w *world) {
+		c := w.live("alice")
+		position, changes := w.log.hold("position"), w.log.hold("changes")
+		begun := time.Now()
+		for len(told) == 0 {
+			if _, err := c.Lookup(context.Background(), nil); err != nil {
+				w.Fatalf("look up: %v", err)
+			}
+			if time.Since(begun) > 25*time.Second {
+				w.Fatalf("the hub has had no answer for %v, and nobody was told", time.Since(begun))
+			}
+			pass(time.Second)
+		}
+		if lasted := time.Since(begun); lasted < 12*time.Second {
+			w.Fatalf("it was told that the log is available: %v after %v, though sessions get answers", told, lasted)
+		}
+		position()
+		changes()
+		pass(8 * time.Second)
+		if !slices.Equal(told, []bool{false, true}) {
+			w.Fatalf("it was told that the log is available: %v, want false and then true", told)
+		}
+	}, func(w *world) { w.tell = func(available bool) { told = append(told, available) } })
+}
+
 // Until the log has answered once, nobody knows.
 func TestHub_IsNotReadyBeforeTheLogHasAnswered(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -74,7 +75,11 @@ func (h *Hub) watch(ctx context.Context) {
 		if failing.IsZero() {
 			failing = time.Now()
 		}
-		if time.Since(failing) >= unavailableAfter {
+		limit := unavailableAfter
+		if errors.Is(err, context.DeadlineExceeded) {
+			limit = overdueAfter
+		}
+		if time.Since(failing) >= limit {
 			h.setAvailable(ctx, err)
 		}
 		if sleep(ctx, pollEvery/2+rand.N(pollEvery)) != nil {
@@ -120,7 +125,6 @@ func (h *Hub) catchUp(ctx context.Context, cause string) error {
 	if err != nil {
 		return err
 	}
-	h.answers.Add(1)
 	if heads.Log != name {
 		return h.reconcile(ctx, false)
 	}
@@ -176,11 +180,7 @@ func (h *Hub) heads(ctx context.Context, owners []Owner) (Heads, error) {
 		defer cancel()
 		ctx, owners = limited, []Owner{}
 	}
-	heads, err := h.log.Heads(ctx, owners)
-	if err == nil {
-		h.answers.Add(1)
-	}
-	return heads, err
+	return h.log.Heads(ctx, owners)
 }
 
 // reached notes what a read of the log says of the log itself, and what position the hub was at before it asked.

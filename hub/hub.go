@@ -28,7 +28,7 @@ type Hub struct {
 	shards  [shardCount]shard
 	doubts  chan string   // causes to ask the log what is missing; one waiting is enough
 	compare atomic.Bool   // the next time, every feed has to be compared with the log
-	answers atomic.Uint64 // how often the log has answered what watch asked
+	answers atomic.Uint64 // how often the log has answered, whoever asked
 	news    chan struct{} // the log has become available or unavailable, and sessions have not been told
 
 	mu        sync.Mutex
@@ -56,9 +56,10 @@ type shard struct {
 // New returns a Hub that hears of events by bus and reads them in log.
 func New(bus Bus, log Log, logger *slog.Logger, metrics *Metrics) *Hub {
 	h := &Hub{
-		bus: bus, log: impatient{log}, logger: logger, metrics: metrics, seed: maphash.MakeSeed(),
+		bus: bus, logger: logger, metrics: metrics, seed: maphash.MakeSeed(),
 		doubts: make(chan string, 1), news: make(chan struct{}, 1),
 	}
+	h.log = impatient{log: log, answers: &h.answers}
 	for i := range h.shards {
 		h.shards[i].feeds = make(map[Owner]*feed)
 	}
