@@ -6,26 +6,25 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/gorilla/websocket"
 )
 
 // memory measures what an idle, authenticated WebSocket costs the gateway.
-func memory(ctx context.Context, o options) error {
+func memory(ctx context.Context, o options) (*table, error) {
 	s, err := start(ctx, o, 1)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = s.stop(ctx) }()
 	if _, err := s.db.ExecContext(ctx, "SELECT reelay.watch('videos')"); err != nil {
-		return err
+		return nil, err
 	}
 	g := s.gateways[0]
 	before, err := g.metric(ctx, "process_resident_memory_bytes")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	begin := time.Now()
 	conns, err := dialAll(ctx, g, o.conns)
@@ -35,36 +34,49 @@ func memory(ctx context.Context, o options) error {
 		}
 	}()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	took := time.Since(begin)
 	natural, err := g.metric(ctx, "process_resident_memory_bytes")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// The profile of the heap with gc=1 collects first. Twice: finalizers and pools need a second one.
 	for range 2 {
 		if _, err := fetch(ctx, "http://"+g.admin+"/debug/pprof/heap?gc=1&debug=1"); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	heap, err := g.metric(ctx, "go_memstats_heap_inuse_bytes")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	stack, err := g.metric(ctx, "go_memstats_stack_inuse_bytes")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	goroutines, err := g.metric(ctx, "go_goroutines")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	n := float64(len(conns))
-	table := tabwriter.NewWriter(o.out, 0, 0, 3, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(table, "sockets\tconnects/s\tRSS KB each\theap in use KB each, collected\tstacks KB each\tgoroutines each\t")
-	_, _ = fmt.Fprintf(table, "%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t%.1f\t\n", n, n/took.Seconds(), (natural-before)/n/1024, heap/n/1024, stack/n/1024, goroutines/n)
-	return table.Flush()
+	t := &table{
+		Name: "memory", Title: "resident memory of a replica for each idle, authenticated connection, in KB",
+		Columns: []column{
+			{"transport", "transport", 0},
+			{"sockets", "sockets", 0},
+			{"connects", "connects/s", 0},
+			{"rss", "RSS KB each", 1},
+			{"heap", "heap in use KB each, collected", 1},
+			{"stacks", "stacks KB each", 1},
+			{"goroutines", "goroutines each", 1},
+		},
+	}
+	t.add(row{
+		"transport": "WebSocket", "sockets": len(conns), "connects": n / took.Seconds(), "rss": (natural - before) / n / 1024,
+		"heap": heap / n / 1024, "stacks": stack / n / 1024, "goroutines": goroutines / n,
+	})
+	return t, nil
 }
 
 // dialAll opens so many sockets, ten to a user, and waits for the first frame on each.
