@@ -97,8 +97,16 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s).
 		$(GO) test $(TAGS) -run '^$$' -fuzz "^$${target##*:}$$" -fuzztime $(FUZZTIME) "$${target%:*}"; \
 	done
 
+# Its flags go into BENCH, as in `make bench BENCH="--quick latency"`; --help explains them, and each table.
+BENCH ?= all
+
 .PHONY: bench
-bench: ## Run the benchmarks.
+bench: deps build ## Measure everything beside its limits, on this machine: ten minutes, or five with BENCH="--quick all".
+	CGO_ENABLED=0 $(GO) build $(TAGS) -o bin/ ./cmd/bench
+	@exec bin/bench $(BENCH)
+
+.PHONY: bench-go
+bench-go: ## Run the benchmarks among the Go tests.
 	$(GO) test $(TAGS) -run '^$$' -bench . -benchmem -timeout 1h ./...
 
 .PHONY: cover

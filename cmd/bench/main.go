@@ -1,4 +1,6 @@
-// Command bench measures Reelay on this machine, each figure beside the limit it is up against, in one run.
+// Command bench is `make bench`: it measures Reelay on this machine, each figure beside the limit it is up against, in
+// the same run. Servers are real and its own: Postgres that flushes each commit, Redis, and gateways as processes.
+// Clients and writers are in this process, so that one clock times an event from before its commit to its socket.
 package main
 
 import (
@@ -10,86 +12,198 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
 
-const usage = `bench measures Reelay on this machine: servers of its own, removed when it ends. Machines are noisy, so it takes turns
-between what it compares, and prints medians. Other programs that are busy meanwhile spoil it.
+const usage = `bench measures Reelay on this machine, each figure beside the limit it is up against, in the same run.
 
-  bench writers    what the trigger costs those who write, beside no trigger, an outbox row alone and plain pg_notify
-  bench latency    from before COMMIT to a client's socket, beside a bare LISTEN
-  bench memory     resident memory for each idle WebSocket or event stream
+  bin/bench [flags] all | TABLE ...      or, with the build before it:  make bench BENCH="--quick latency storm"
 
-Flags, behind the word:
+tables:
+  writers      What the trigger costs those who write: updates a second with no trigger (the limit), with one that only
+               inserts a row into an outbox, with plain pg_notify, and with Reelay.
+  latency      Milliseconds from before a COMMIT to the client's socket, for 1,000 users with 10 videos: one client that
+               LISTENs (the limit), Reelay on one replica and on three.
+  throughput   Events a second when more are waiting than can be delivered, and CPU seconds of each server for 100,000 of
+               them, beside the same updates without a trigger, and beside a loop around gorilla/websocket that only writes.
+  memory       Resident memory of a replica for each idle, authenticated connection.
+  scaling      CPU of one replica for an event of its own users, while other replicas and other users come: it should
+               not change.
+  storm        10,000 clients that come back at once, one UPDATE of 50,000 rows, and 1,000 clients that were away for
+               five seconds.
+
+Each table says how many events were lost or came twice; if any were, the exit code is 1. Machines are noisy: what is
+compared takes turns, and the medians of all rounds are printed. Other programs that are busy meanwhile spoil it, and
+so does a laptop on its battery. All tables take about ten minutes, with --quick less than five and rougher. Ctrl-C ends
+it at any time, and leaves nothing behind.
+
+  bin/bench --quick all                                  a first look
+  bin/bench --json bench.json --plot bench.svg all       figures to keep, and bars to look at
+  bin/bench --rounds 1 --profiles /tmp/p throughput      where the time goes: go tool pprof -top /tmp/p/*-leader.pprof
+
+flags:
 `
 
 // options are what the measurements share.
 type options struct {
-	reelay  string
-	seconds time.Duration
-	rounds  int
-	conns   int
-	// transport is ws or sse.
-	transport string
-	out       io.Writer
+	reelay   string
+	seconds  time.Duration
+	rounds   int
+	conns    int
+	quick    bool
+	json     string
+	plot     string
+	profiles string
+	progress *progress
 }
 
-var benches = map[string]func(context.Context, options) error{
-	"writers": writers,
-	"latency": latency,
-	"memory":  memory,
+// benches are all tables, in the order in which they are made.
+var benches = []struct {
+	name    string
+	measure func(context.Context, options) (*table, error)
+}{
+	{"writers", writers},
+	{"latency", latency},
+	{"throughput", throughput},
+	{"memory", memory},
+	{"scaling", scaling},
+	{"storm", storm},
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	// From the first signal on, the next one ends us at once; the children end with us (see deploy/local).
+	context.AfterFunc(ctx, stop)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
-	if err != nil {
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "bench: interrupted; all servers are stopped and removed")
+		os.Exit(130)
+	default:
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string, out io.Writer) error {
-	o := options{out: out}
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.SetOutput(out)
-	flags.Usage = func() {
-		_, _ = fmt.Fprint(out, usage)
-		flags.PrintDefaults()
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 2 && args[0] == bareCommand {
+		return bareServe(ctx, args[1])
 	}
-	flags.StringVar(&o.reelay, "reelay", besideMe("reelay"), "the gateway's binary")
-	flags.DurationVar(&o.seconds, "time", 4*time.Second, "how long each measurement takes")
-	flags.IntVar(&o.rounds, "rounds", 3, "how often each is repeated; medians are printed")
-	flags.IntVar(&o.conns, "connections", 10000, "of memory: how many clients")
-	flags.StringVar(&o.transport, "transport", "ws", "of memory: how they are connected, ws or sse")
-	if len(args) == 0 || benches[args[0]] == nil {
-		flags.Usage()
-		if len(args) > 0 && args[0] != "--help" && args[0] != "-h" {
-			return fmt.Errorf("there is no measurement %q", args[0])
-		}
-		return nil
-	}
-	if err := flags.Parse(args[1:]); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil
-		}
+	o, names, err := parse(args, stdout)
+	if err != nil {
 		return err
 	}
-	if dialers[o.transport] == nil {
-		return fmt.Errorf("there is no transport %q: ws or sse", o.transport)
+	o.progress = newProgress(stderr)
+	defer o.progress.close()
+	r := &report{Machine: describe(ctx, o), Quick: o.quick, Seconds: o.seconds.Seconds(), Rounds: o.rounds}
+	for _, bench := range benches {
+		if !slices.Contains(names, bench.name) {
+			continue
+		}
+		t, err := o.progress.bench(bench.name, func() (*table, error) { return bench.measure(ctx, o) })
+		if err != nil {
+			return errors.Join(fmt.Errorf("%s: %w", bench.name, err), r.save(o)) // what was measured is not lost
+		}
+		r.Tables = append(r.Tables, t)
+		t.show(stdout)
 	}
-	if _, err := os.Stat(o.reelay); err != nil {
-		return fmt.Errorf("there is no gateway at %s: run make build, or name one by -reelay", o.reelay)
+	if err := r.save(o); err != nil {
+		return err
 	}
-	return benches[args[0]](ctx, o)
+	return r.wrong()
 }
 
-func besideMe(name string) string {
-	self, err := os.Executable()
-	if err != nil {
-		return name
+// parse reads the command line: flags and names of tables, in any order.
+func parse(args []string, out io.Writer) (o options, names []string, err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVar(&o.reelay, "reelay", "", "`path` of the gateway; reelay beside this program, by default")
+	flags.DurationVar(&o.seconds, "time", 4*time.Second, "how long each measurement takes")
+	flags.IntVar(&o.rounds, "rounds", 3, "how often each is repeated; medians are printed")
+	flags.IntVar(&o.conns, "connections", 10_000, "of memory and storm: how many clients")
+	flags.BoolVar(&o.quick, "quick", false, "one round of one second each, and smaller crowds; --time, --rounds and --connections still count")
+	flags.StringVar(&o.json, "json", "", "`file` for the figures as JSON")
+	flags.StringVar(&o.plot, "plot", "", "`file` for the figures as bars, an .svg")
+	flags.StringVar(&o.profiles, "profiles", "", "`folder` for CPU profiles of the gateways, taken by throughput")
+	for rest := args; ; {
+		if err := flags.Parse(rest); errors.Is(err, flag.ErrHelp) || err == nil && len(args) == 0 {
+			_, _ = io.WriteString(out, usage)
+			flags.SetOutput(out)
+			flags.PrintDefaults()
+			return o, nil, flag.ErrHelp
+		} else if err != nil {
+			return o, nil, fmt.Errorf("%w (bench --help explains)", err)
+		}
+		if flags.NArg() == 0 {
+			break
+		}
+		if names, err = named(names, flags.Arg(0)); err != nil {
+			return o, nil, err
+		}
+		rest = flags.Args()[1:]
 	}
-	return filepath.Join(filepath.Dir(self), name)
+	given := make(map[string]bool)
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	return o.complete(names, given)
+}
+
+// named adds a table's name to those already asked for.
+func named(names []string, name string) ([]string, error) {
+	var all []string
+	for _, bench := range benches {
+		all = append(all, bench.name)
+	}
+	switch {
+	case name == "all":
+		return all, nil
+	case !slices.Contains(all, name):
+		return nil, fmt.Errorf("there is no table %q: name some of %s, or all (bench --help explains)", name, strings.Join(all, ", "))
+	}
+	return append(names, name), nil
+}
+
+// complete checks the options and fills in what was not given.
+func (o options) complete(names []string, given map[string]bool) (options, []string, error) {
+	if o.quick {
+		if !given["time"] {
+			o.seconds = time.Second
+		}
+		if !given["rounds"] {
+			o.rounds = 1
+		}
+		if !given["connections"] {
+			o.conns = 3000
+		}
+	}
+	switch {
+	case len(names) == 0:
+		return o, nil, errors.New("no table is named: bench all measures everything (bench --help explains)")
+	case o.seconds < time.Second:
+		return o, nil, fmt.Errorf("--time %v: must be at least 1s", o.seconds)
+	case o.rounds < 1 || o.conns < 1:
+		return o, nil, errors.New("--rounds and --connections must be at least 1")
+	case o.plot != "" && !strings.EqualFold(filepath.Ext(o.plot), ".svg"):
+		return o, nil, fmt.Errorf("--plot %s: the picture is an SVG, so its name must end in .svg", o.plot)
+	}
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o750); err != nil {
+			return o, nil, fmt.Errorf("make the folder for profiles: %w", err)
+		}
+	}
+	if o.reelay == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return o, nil, fmt.Errorf("find this program: %w", err)
+		}
+		o.reelay = filepath.Join(filepath.Dir(self), "reelay")
+	}
+	if _, err := os.Stat(o.reelay); err != nil {
+		return o, nil, fmt.Errorf("there is no gateway at %s: run make build, or name one by --reelay", o.reelay)
+	}
+	return o, names, nil
 }

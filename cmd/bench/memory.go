@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -19,23 +18,55 @@ import (
 // settleFor is how long a gateway may take to give memory that it does not use back to the system.
 const settleFor = 20 * time.Second
 
-// memory measures what an idle, authenticated client costs the gateway.
-func memory(ctx context.Context, o options) error {
+// memory measures what an idle, authenticated client costs the gateway, and half and all of them together.
+func memory(ctx context.Context, o options) (*table, error) {
+	t := &table{
+		Name: "memory", Title: "resident memory of a replica for each idle, authenticated connection, in KB",
+		Columns: []column{
+			{"transport", "transport", 0},
+			{"connections", "connections", 0},
+			{"connects", "connects/s", 0},
+			{"rss", "RSS KB each", 1},
+			{"collected", "collected: RSS KB each", 1},
+			{"alloc", "heap KB each", 1},
+			{"inuse", "heap in use KB each", 1},
+			{"stacks", "stacks KB each", 1},
+			{"goroutines", "goroutines each", 1},
+		},
+	}
+	sizes := []int{o.conns, 2 * o.conns}
+	if o.quick {
+		sizes = sizes[:1]
+	}
+	for _, transport := range []string{"WebSocket", "event stream"} {
+		for _, size := range sizes {
+			r, err := memoryOf(ctx, o, transport, size)
+			if err != nil {
+				return nil, err
+			}
+			t.add(r)
+		}
+	}
+	return t, nil
+}
+
+// memoryOf measures so many clients of one transport, on a gateway of their own.
+func memoryOf(ctx context.Context, o options, transport string, size int) (row, error) {
 	s, err := start(ctx, o, 1)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = s.stop(ctx) }()
 	if _, err := s.db.ExecContext(ctx, "SELECT reelay.watch('videos')"); err != nil {
-		return err
+		return nil, err
 	}
 	g := s.gateways[0]
 	before, err := g.metric(ctx, "process_resident_memory_bytes")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	begin := time.Now()
-	conns, err := dialAll(ctx, g, o)
+	conns, err := dialAll(ctx, g, transports[transport], size)
 	defer func() {
 		for _, c := range conns {
 			if c != nil {
@@ -44,30 +75,35 @@ func memory(ctx context.Context, o options) error {
 		}
 	}()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	took := time.Since(begin)
 	natural, err := g.metric(ctx, "process_resident_memory_bytes")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	collected, err := g.collected(ctx)
 	if err != nil {
-		return err
-	}
-	figures := make(map[string]float64)
-	for _, name := range []string{"go_memstats_heap_alloc_bytes", "go_memstats_heap_inuse_bytes", "go_memstats_stack_inuse_bytes", "go_goroutines"} {
-		if figures[name], err = g.metric(ctx, name); err != nil {
-			return err
-		}
+		return nil, err
 	}
 	n := float64(len(conns))
 	each := func(bytes float64) float64 { return bytes / n / 1024 }
-	table := tabwriter.NewWriter(o.out, 0, 0, 3, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(table, "clients\tby\tconnects/s\tRSS KB each\tcollected: RSS KB each\theap KB each\theap in use KB each\tstacks KB each\tgoroutines each\t")
-	_, _ = fmt.Fprintf(table, "%.0f\t%s\t%.0f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t\n", n, o.transport, n/took.Seconds(), each(natural-before), each(collected-before),
-		each(figures["go_memstats_heap_alloc_bytes"]), each(figures["go_memstats_heap_inuse_bytes"]), each(figures["go_memstats_stack_inuse_bytes"]), figures["go_goroutines"]/n)
-	return table.Flush()
+	r := row{
+		"transport": transport, "connections": len(conns), "connects": n / took.Seconds(),
+		"rss": each(natural - before), "collected": each(collected - before),
+	}
+	for column, name := range map[string]string{
+		"alloc": "go_memstats_heap_alloc_bytes", "inuse": "go_memstats_heap_inuse_bytes", "stacks": "go_memstats_stack_inuse_bytes",
+	} {
+		bytes, err := g.metric(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		r[column] = each(bytes)
+	}
+	goroutines, err := g.metric(ctx, "go_goroutines")
+	r["goroutines"] = goroutines / n
+	return r, err
 }
 
 // collected collects garbage, and returns the lowest resident memory of the time it takes to settle.
@@ -89,20 +125,23 @@ func (g *gateway) collected(ctx context.Context) (float64, error) {
 	return lowest, ctx.Err()
 }
 
-// dialers connect one client, and return when it has its first frame.
-var dialers = map[string]func(ctx context.Context, dialer *net.Dialer, g *gateway, bearer string) (io.Closer, error){
-	"ws":  dialSocket,
-	"sse": dialStream,
+// dial connects one client, and returns when it has its first frame.
+type dial func(ctx context.Context, dialer *net.Dialer, g *gateway, bearer string) (io.Closer, error)
+
+// transports are the ways to be connected.
+var transports = map[string]dial{
+	"WebSocket":    dialSocket,
+	"event stream": dialStream,
 }
 
 // dialAll connects so many clients, ten to a user.
-func dialAll(ctx context.Context, g *gateway, o options) ([]io.Closer, error) {
-	conns := make([]io.Closer, o.conns)
+func dialAll(ctx context.Context, g *gateway, dial dial, n int) ([]io.Closer, error) {
+	conns := make([]io.Closer, n)
 	errs := make(chan error, 64)
 	var wg sync.WaitGroup
 	for worker := range 64 {
 		wg.Go(func() {
-			for i := worker; i < o.conns; i += 64 {
+			for i := worker; i < n; i += 64 {
 				bearer, err := token(fmt.Sprintf("user-%d", i/10))
 				if err != nil {
 					errs <- err
@@ -110,7 +149,7 @@ func dialAll(ctx context.Context, g *gateway, o options) ([]io.Closer, error) {
 				}
 				// Twenty thousand ports are all that one address has: each ten thousand clients come from another.
 				dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i/10000))}}
-				if conns[i], err = dialers[o.transport](ctx, dialer, g, bearer); err != nil {
+				if conns[i], err = dial(ctx, dialer, g, bearer); err != nil {
 					conns[i] = nil
 					errs <- fmt.Errorf("connection %d: %w", i, err)
 					return

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +21,12 @@ import (
 )
 
 const secret = "a-benchmark-has-no-secrets-but-needs-32-bytes"
+
+// users and perUser are how many users there are, and videos of each.
+const (
+	users   = 1000
+	perUser = 10
+)
 
 // stack is what a measurement runs on: servers with the settings they come with, and gateways as processes.
 type stack struct {
@@ -34,11 +41,11 @@ type gateway struct {
 	public, admin string
 }
 
-const videos = `CREATE TABLE videos (id text PRIMARY KEY, user_id text NOT NULL, processing_status text NOT NULL DEFAULT 'pending',
+const videosTable = `CREATE TABLE videos (id text PRIMARY KEY, user_id text NOT NULL, processing_status text NOT NULL DEFAULT 'pending',
 	progress int NOT NULL DEFAULT 0, updated_at timestamptz NOT NULL DEFAULT now());
-	CREATE INDEX ON videos (user_id);
-	INSERT INTO videos (id, user_id) SELECT 'v' || i, 'user-' || i / 10 FROM generate_series(0, 9999) i`
+	CREATE INDEX ON videos (user_id)`
 
+// start starts Postgres, Redis and gateways, the first of which leads. There are 1,000 users with ten videos each.
 func start(ctx context.Context, o options, gateways int) (s *stack, err error) {
 	s = new(stack)
 	defer func() {
@@ -59,15 +66,73 @@ func start(ctx context.Context, o options, gateways int) (s *stack, err error) {
 	if err := s.reelay(o, "migrate"); err != nil {
 		return s, err
 	}
-	if _, err := s.db.ExecContext(ctx, videos); err != nil {
+	if _, err := s.db.ExecContext(ctx, videosTable); err != nil {
 		return s, fmt.Errorf("make the table: %w", err)
 	}
-	for range gateways {
+	if err := s.populate(ctx, users, perUser); err != nil {
+		return s, err
+	}
+	return s, s.replicas(ctx, o, gateways)
+}
+
+// populate fills the table anew: video n belongs to user n / each.
+func (s *stack) populate(ctx context.Context, n, each int) error {
+	if _, err := s.db.ExecContext(ctx, "TRUNCATE videos"); err != nil {
+		return fmt.Errorf("empty the table: %w", err)
+	}
+	_, err := s.db.ExecContext(ctx, "INSERT INTO videos (id, user_id) SELECT 'v' || i, 'user-' || i / $2::int FROM generate_series(0, $1::int * $2 - 1) i", n, each)
+	if err != nil {
+		return fmt.Errorf("fill the table: %w", err)
+	}
+	if _, err := s.db.ExecContext(ctx, "VACUUM ANALYZE videos"); err != nil {
+		return fmt.Errorf("analyze the table: %w", err)
+	}
+	return nil
+}
+
+// replicas starts gateways until there are so many. The first to be started leads.
+func (s *stack) replicas(ctx context.Context, o options, n int) error {
+	for len(s.gateways) < n {
 		if err := s.serve(ctx, o); err != nil {
-			return s, err
+			return err
+		}
+		if len(s.gateways) > 1 {
+			continue
+		}
+		leads := func() bool {
+			leader, err := s.gateways[0].metric(ctx, "reelay_leader")
+			return err == nil && leader == 1
+		}
+		if err := until(ctx, "the first gateway leads", leads); err != nil {
+			return err
 		}
 	}
-	return s, nil
+	return nil
+}
+
+// retire stops all gateways.
+func (s *stack) retire(ctx context.Context) error {
+	var errs []error
+	for _, g := range s.gateways {
+		errs = append(errs, g.process.Stop(ctx))
+	}
+	s.gateways = nil
+	return errors.Join(errs...)
+}
+
+// watch attaches Reelay to the column that the ledger's numbers are written to.
+func (s *stack) watch(ctx context.Context) error {
+	_, err := s.db.ExecContext(ctx, "SELECT reelay.watch('videos', columns => '{progress}')")
+	return err
+}
+
+// addresses returns where clients find gateways.
+func addresses(gateways []*gateway) []string {
+	var all []string
+	for _, g := range gateways {
+		all = append(all, g.public)
+	}
+	return all
 }
 
 func (s *stack) url() string { return s.postgres.URL("postgres") }
@@ -107,10 +172,7 @@ func (s *stack) serve(ctx context.Context, o options) error {
 func (s *stack) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
-	var errs []error
-	for _, g := range s.gateways {
-		errs = append(errs, g.process.Stop(ctx))
-	}
+	errs := []error{s.retire(ctx)}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}
@@ -123,23 +185,65 @@ func (s *stack) stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// metric reads one number of a gateway's.
+// metric reads one number of a gateway's: the sum of all series of that name.
 func (g *gateway) metric(ctx context.Context, name string) (value float64, err error) {
 	body, err := fetch(ctx, "http://"+g.admin+"/metrics")
 	if err != nil {
 		return 0, err
 	}
+	found := false
 	for line := range strings.Lines(body) {
-		if n, _ := fmt.Sscanf(line, name+" %g", &value); n == 1 {
-			return value, nil
+		rest, ok := strings.CutPrefix(strings.TrimSpace(line), name)
+		if !ok || rest == "" || rest[0] != ' ' && rest[0] != '{' {
+			continue
 		}
+		number, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+		if err != nil {
+			return 0, fmt.Errorf("read the metric %s: %w", name, err)
+		}
+		value += number
+		found = true
 	}
-	return 0, fmt.Errorf("no metric %s", name)
+	if !found {
+		return 0, fmt.Errorf("no metric %s", name)
+	}
+	return value, nil
 }
 
+// metrics adds up a metric of several gateways.
+func metrics(ctx context.Context, gateways []*gateway, name string) (total float64, err error) {
+	for _, g := range gateways {
+		value, err := g.metric(ctx, name)
+		if err != nil {
+			return 0, err
+		}
+		total += value
+	}
+	return total, nil
+}
+
+// until waits for a condition, for a minute at the longest.
+func until(ctx context.Context, what string, met func() bool) error {
+	for deadline := time.Now().Add(time.Minute); !met(); pause(ctx, 10*time.Millisecond) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("wait until %s: a minute was not enough", what)
+		}
+	}
+	return nil
+}
+
+// fetch gets what a server answers, within ten seconds.
 func fetch(ctx context.Context, url string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	return fetchLong(ctx, url)
+}
+
+// fetchLong is for what takes as long as ctx allows.
+func fetchLong(ctx context.Context, url string) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
@@ -150,6 +254,9 @@ func fetch(ctx context.Context, url string) (string, error) {
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("get %s: %s: %s", url, response.Status, body)
+	}
 	return string(body), err
 }
 

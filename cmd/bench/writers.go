@@ -2,90 +2,184 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
-	"strings"
-	"text/tabwriter"
+	"time"
 )
 
-// variants are the triggers that writers are measured with; none is the limit.
-var variants = []struct{ name, setup, teardown string }{
-	{"no trigger", "", ""},
+// variant is a trigger that writers are measured with.
+type variant struct{ key, name, setup, teardown string }
+
+// variants begins with the limit. What is compared beyond it, the writers' table names by place.
+var variants = []variant{
+	{"none", "no trigger", "", ""},
 	{
-		"outbox row alone", `
+		"notify", "plain pg_notify", `
+		CREATE FUNCTION notify() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_notify('upload_status', NEW.id || ',' || NEW.processing_status); RETURN NULL; END$$;
+		CREATE TRIGGER notify AFTER UPDATE ON videos FOR EACH ROW EXECUTE FUNCTION notify()`,
+		"DROP TRIGGER notify ON videos; DROP FUNCTION notify()",
+	},
+	{
+		"outbox", "outbox row alone", `
 		CREATE TABLE plain_outbox (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, owner text, subject text, status text);
 		CREATE FUNCTION plain() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
 			INSERT INTO plain_outbox (owner, subject, status) VALUES (NEW.user_id, NEW.id, NEW.processing_status); RETURN NULL; END$$;
 		CREATE TRIGGER plain AFTER UPDATE ON videos FOR EACH ROW WHEN (OLD.processing_status IS DISTINCT FROM NEW.processing_status) EXECUTE FUNCTION plain()`,
 		"DROP TRIGGER plain ON videos; DROP FUNCTION plain(); DROP TABLE plain_outbox",
 	},
-	{
-		"plain pg_notify", `
-		CREATE FUNCTION notify() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_notify('upload_status', NEW.id || ',' || NEW.processing_status); RETURN NULL; END$$;
-		CREATE TRIGGER notify AFTER UPDATE ON videos FOR EACH ROW EXECUTE FUNCTION notify()`,
-		"DROP TRIGGER notify ON videos; DROP FUNCTION notify()",
-	},
-	{"Reelay", "SELECT reelay.watch('videos')", "SELECT reelay.unwatch('videos')"},
+	{"reelay", "Reelay", "SELECT reelay.watch('videos')", "SELECT reelay.unwatch('videos')"},
 }
 
-// writers measures single-row updates a second by pgbench, with each variant, in turns.
-func writers(ctx context.Context, o options) error {
+const (
+	variantOutbox = 2
+	variantReelay = 3
+)
+
+// writers measures single-row updates a second with each variant. A gateway leads all the time, and nobody is connected:
+// what delivery costs, other tables say.
+func writers(ctx context.Context, o options) (*table, error) {
 	s, err := start(ctx, o, 1)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = s.stop(ctx) }()
-	script := filepath.Join(os.TempDir(), fmt.Sprintf("reelay-bench-%d.sql", os.Getpid()))
-	if err := os.WriteFile(script, []byte(`\set n random(0, 9999)
-UPDATE videos SET processing_status = CASE processing_status WHEN 'ready' THEN 'processing' ELSE 'ready' END WHERE id = 'v' || :n;
-`), 0o600); err != nil {
-		return err
+	w, err := newUpdater(s)
+	if err != nil {
+		return nil, err
 	}
-	defer func() { _ = os.Remove(script) }()
-	table := tabwriter.NewWriter(o.out, 0, 0, 3, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(table, "clients\tno trigger/s\toutbox row alone\tplain pg_notify\tReelay\tReelay / outbox row\t")
+	defer w.close()
+	t := &table{
+		Name: "writers", Title: "updates of one row each a second, as a share of the same without a trigger",
+		Columns: append([]column{
+			{"clients", "clients", 0},
+			{"none", "no trigger/s", 0},
+			{"none_share", "no trigger", 2},
+			{"notify_share", "plain pg_notify", 2},
+			{"outbox_share", "outbox row alone", 2},
+			{"reelay_share", "Reelay", 2},
+			{"reelay_outbox", "Reelay / outbox row", 2},
+		}, countColumns...),
+		Notes: []string{w.note()},
+	}
+	bars := chart{title: "Updates a second with a trigger, as a share of those without", unit: "share", series: make([]series, len(variants))}
 	for _, clients := range []int{1, 8, 32, 64} {
-		shares := make([][]float64, len(variants))
-		var toOutbox, limits []float64
-		for range o.rounds {
+		shares := make([]quantity, len(variants))
+		var limit, toOutbox quantity
+		lost, twice := 0, 0
+		for round := range o.rounds {
 			rates := make([]float64, len(variants))
-			for i, v := range variants {
-				if rates[i], err = s.rate(ctx, o, v.setup, v.teardown, script, clients); err != nil {
-					return fmt.Errorf("%s, %d clients: %w", v.name, clients, err)
+			for i := range variants {
+				i = (i + round) % len(variants) // nobody is always first, on clean tables
+				o.progress.stepf("round %d of %d, %d clients, %s", round+1, o.rounds, clients, variants[i].name)
+				result, err := w.measure(ctx, o, variants[i], clients)
+				if err != nil {
+					return nil, fmt.Errorf("%s, %d clients: %w", variants[i].name, clients, err)
 				}
+				rates[i] = result.rate
+				lost, twice = lost+result.lost, twice+result.twice
+			}
+			for i := range variants {
 				shares[i] = append(shares[i], rates[i]/rates[0])
 			}
-			limits = append(limits, rates[0])
-			toOutbox = append(toOutbox, rates[3]/rates[1])
+			limit = append(limit, rates[0])
+			toOutbox = append(toOutbox, rates[variantReelay]/rates[variantOutbox])
 		}
-		_, _ = fmt.Fprintf(table, "%d\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", clients, quantile(limits, 0.5),
-			quantile(shares[1], 0.5), quantile(shares[2], 0.5), quantile(shares[3], 0.5), quantile(toOutbox, 0.5))
+		r := row{"clients": clients, "none": limit.median(), "reelay_outbox": toOutbox.median(), "lost": lost, "twice": twice}
+		bars.labels = append(bars.labels, strconv.Itoa(clients)+" clients")
+		for i, v := range variants {
+			share := shares[i].median()
+			r[v.key+"_share"] = share
+			bars.series[i].name = v.name
+			bars.series[i].values = append(bars.series[i].values, share)
+		}
+		t.add(r)
 	}
-	return table.Flush()
+	t.Charts = []chart{bars}
+	return t, nil
 }
 
-func (s *stack) rate(ctx context.Context, o options, setup, teardown, script string, clients int) (float64, error) {
-	if _, err := s.db.ExecContext(ctx, setup+";CHECKPOINT"); err != nil {
-		return 0, err
+// toggleStatus changes a watched column whatever it holds.
+const toggleStatus = "UPDATE videos SET processing_status = CASE processing_status WHEN 'ready' THEN 'processing' ELSE 'ready' END WHERE id = "
+
+// updated is what a number of clients did in a while.
+type updated struct {
+	rate        float64 // transactions a second
+	lost, twice int
+}
+
+// updater makes clients update, by pgbench where there is one.
+type updater struct {
+	stack   *stack
+	pgbench *pgbench // nil where there is none
+	ledger  *ledger
+}
+
+func newUpdater(s *stack) (*updater, error) {
+	bench, err := newPgbench(s)
+	return &updater{stack: s, pgbench: bench, ledger: newLedger(users, perUser)}, err
+}
+
+func (w *updater) close() {
+	if w.pgbench != nil {
+		w.pgbench.close()
 	}
-	//nolint:gosec // G204: the program is that of the Postgres we started
-	command := exec.CommandContext(ctx, s.postgres.Bin("pgbench"), "-n", "-M", "prepared", "-f", script, "-j", "2",
-		"-c", strconv.Itoa(clients), "-T", strconv.Itoa(max(1, int(o.seconds.Seconds()))), s.url())
-	output, err := command.CombinedOutput()
-	if err != nil {
-		return 0, fmt.Errorf("pgbench: %w: %s", err, output)
+}
+
+func (w *updater) note() string {
+	if w.pgbench == nil {
+		return "Written by clients of this program's: there is no pgbench beside this Postgres. They take more of the CPU than it does."
 	}
-	if _, err := s.db.ExecContext(ctx, teardown); err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(output)) {
-		var rate float64
-		if n, _ := fmt.Sscanf(line, "tps = %g", &rate); n == 1 {
-			return rate, nil
+	return "Written by pgbench, prepared statements. Lost and twice: transactions without an event in Reelay's log, and events that are in it again."
+}
+
+// measure updates with a variant's trigger in place.
+func (w *updater) measure(ctx context.Context, o options, v variant, clients int) (u updated, err error) {
+	s := w.stack
+	// Vacuum and checkpoint begin anew, so that nobody pays for what another left behind.
+	for _, statement := range []string{v.setup, "VACUUM videos", "CHECKPOINT"} {
+		if _, err := s.db.ExecContext(ctx, statement); err != nil {
+			return u, err
 		}
 	}
-	return 0, fmt.Errorf("pgbench says no rate: %s", output)
+	var before int64
+	if err := s.db.QueryRowContext(ctx, "SELECT last_position FROM reelay.state").Scan(&before); err != nil {
+		return u, err
+	}
+	transactions, took, err := w.update(ctx, o, clients)
+	if err != nil {
+		return u, err
+	}
+	u.rate = float64(transactions) / took.Seconds()
+	if v.key == "reelay" {
+		if u.lost, u.twice, err = s.audit(ctx, before, transactions); err != nil {
+			return u, err
+		}
+	}
+	_, err = s.db.ExecContext(ctx, v.teardown)
+	return u, err
+}
+
+func (w *updater) update(ctx context.Context, o options, clients int) (transactions int64, took time.Duration, err error) {
+	if w.pgbench != nil {
+		return w.pgbench.run(ctx, clients, o.seconds)
+	}
+	l := load{url: w.stack.url(), ledger: w.ledger, writers: clients, pick: oneRow(w.ledger), statement: toggleStatus}
+	defer l.close(ctx)
+	return l.run(ctx, o.seconds)
+}
+
+// audit waits until the leader has taken all there is, and counts what the log got after a position.
+func (s *stack) audit(ctx context.Context, after, transactions int64) (lost, twice int, err error) {
+	var waiting, events, different int64
+	var failed error
+	err = until(ctx, "the leader has numbered what was committed", func() bool {
+		failed = s.db.QueryRowContext(ctx, "SELECT count(*) FROM reelay.outbox").Scan(&waiting)
+		return failed != nil || waiting == 0
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return 0, 0, err
+	}
+	err = s.db.QueryRowContext(ctx, "SELECT count(*), count(DISTINCT outbox_id) FROM reelay.log WHERE position > $1", after).Scan(&events, &different)
+	return int(max(0, transactions-different)), int(events - different), err
 }
