@@ -26,15 +26,21 @@ func hangUp(c *client) {
 // hold connects as alice by TCP, and as somebody at an address if proxies are trusted to say so.
 func (w *world) hold(address string) net.Conn {
 	w.Helper()
+	return w.holdWith("X-Forwarded-For: " + address)
+}
+
+// holdWith connects as alice by TCP, with some lines more.
+func (w *world) holdWith(lines ...string) net.Conn {
+	w.Helper()
 	conn, err := w.dialer(context.Background(), "", "")
 	if err != nil {
 		w.Fatalf("connect: %v", err)
 	}
-	if _, err := io.WriteString(conn, upgradeRequest("/events", "Authorization: Bearer "+w.token("alice"), "X-Forwarded-For: "+address)); err != nil {
+	if _, err := io.WriteString(conn, upgradeRequest("/events", append(lines, "Authorization: Bearer "+w.token("alice"))...)); err != nil {
 		w.Fatalf("send a handshake: %v", err)
 	}
 	if a := w.read(conn); a.StatusCode != http.StatusSwitchingProtocols {
-		w.Fatalf("connect as %s: got %s", address, a.Status)
+		w.Fatalf("connect with %s: got %s", lines, a.Status)
 	}
 	return conn
 }

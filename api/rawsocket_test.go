@@ -19,13 +19,14 @@ import (
 type rawSocket struct {
 	net.Conn
 
-	w    *world
-	came chan string // what said makes of each frame; closed at the end
-	end  error       // why came is closed: nil if the server closed the connection in good order
+	w      *world
+	header http.Header // of the handshake's answer
+	came   chan string // what said makes of each frame; closed at the end
+	end    error       // why came is closed: nil if the server closed the connection in good order
 }
 
-// dialRaw connects a user, and takes the frame ready.
-func (w *world) dialRaw(user string) *rawSocket {
+// dialRaw connects a user, with some lines more, and takes the frame ready.
+func (w *world) dialRaw(user string, lines ...string) *rawSocket {
 	w.Helper()
 	conn, err := w.dialer(w.Context(), "", "")
 	if err != nil {
@@ -33,7 +34,7 @@ func (w *world) dialRaw(user string) *rawSocket {
 	}
 	s := &rawSocket{Conn: conn, w: w, came: make(chan string, 1<<10)}
 	w.Cleanup(func() { _ = conn.Close() })
-	s.write([]byte(upgradeRequest("/events?snapshot=0", "Authorization: Bearer "+w.token(user))))
+	s.write([]byte(upgradeRequest("/events?snapshot=0", append(lines, "Authorization: Bearer "+w.token(user))...)))
 	from := bufio.NewReader(conn)
 	response, err := http.ReadResponse(from, nil)
 	if err != nil {
@@ -43,6 +44,7 @@ func (w *world) dialRaw(user string) *rawSocket {
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		w.Fatalf("got %s, want 101", response.Status)
 	}
+	s.header = response.Header
 	go s.read(from)
 	s.expect("reelay.ready")
 	return s
