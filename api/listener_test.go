@@ -37,7 +37,7 @@ func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "
 func (l *listener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	select {
-	case l.conns <- theirs:
+	case l.conns <- addressed{theirs}:
 		return ours, nil
 	case <-l.closed:
 		return nil, net.ErrClosed
@@ -45,3 +45,8 @@ func (l *listener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, ctx.Err()
 	}
 }
+
+// addressed is a connection in memory whose client has an address, as those of a network have.
+type addressed struct{ net.Conn }
+
+func (addressed) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }

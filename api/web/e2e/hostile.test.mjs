@@ -35,14 +35,14 @@ const attempt = (page) => page.evaluate(async (target) => {
   got.socket = await new Promise((resolve) => {
     const frames = [];
     const socket = new WebSocket(target.replace("http", "ws") + "events", ["reelay.v1"]);
-    const end = (how) => resolve({ frames, how });
+    const end = (how) => { socket.close(); resolve({ frames: [...frames], how }); };
     socket.onmessage = ({ data }) => { frames.push(JSON.parse(data).type); if (frames.length === 2) end("served"); };
     socket.onclose = ({ code, reason }) => end(`${code} ${reason}`);
   });
   got.stream = await new Promise((resolve) => {
     const frames = [];
     const source = new EventSource(`${target}events`, { withCredentials: true });
-    const end = (how) => { source.close(); resolve({ frames, how }); };
+    const end = (how) => { source.close(); resolve({ frames: [...frames], how }); };
     source.onmessage = ({ data }) => { frames.push(JSON.parse(data).type); if (frames.length === 2) end("served"); };
     source.onerror = () => end("error");
   });
