@@ -34,6 +34,7 @@ type connection struct {
 	id     string
 	query  query
 	denied *problem // unless nil, the connection is there to be told this, and closed
+	stay   stay     // what it was admitted to; used by whoever opens it, and by the goroutine that reads the client
 	// ctx is done when the connection closes, so that what is being read for it ends too.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -51,7 +52,6 @@ type connection struct {
 	closing   bool            // no event is given to the transport, and no frame queued any more
 	why       *problem        // what the client is told when the frames in flight are written; nil when that is done
 	ended     bool            // the transport has ended, or never came to be
-	leaves    []func()        // give back what the connection was admitted to
 	timer     *time.Timer     // to the next of: no token in time, expiring, expired, cut off
 }
 
@@ -78,15 +78,11 @@ func owner(p auth.Principal) hub.Owner { return hub.Owner(p.User) }
 func (c *connection) open(ctx context.Context, p auth.Principal) error {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
-	leave, l := c.server.admission.attach(p.User)
-	if l != "" {
+	if l := c.server.admission.attach(&c.stay, p.User); l != "" {
 		return c.server.reached(l)
 	}
 	c.mu.Lock()
 	c.principal = p
-	if c.leaves = append(c.leaves, leave); c.ended {
-		defer leave()
-	}
 	c.mu.Unlock()
 	if err := c.stillGood(); err != nil {
 		return err

@@ -67,14 +67,11 @@ func (c *connection) disconnected() {
 	c.mu.Lock()
 	c.closing, c.ended, c.why, c.own = true, true, nil, nil
 	session := c.session
-	leaves := c.leaves
 	if c.timer != nil {
 		c.timer.Stop()
 	}
 	c.mu.Unlock()
-	for _, leave := range leaves {
-		leave()
-	}
+	c.server.admission.leave(&c.stay)
 	c.cancel()
 	if session != nil {
 		session.Close()

@@ -84,7 +84,7 @@ func (s *Server) events(c *gin.Context) {
 		s.deny(c, way, err)
 		return
 	}
-	leave, l := s.admission.enter(clientAddress(c.ClientIP(), len(s.proxies) > 0))
+	stay, l := s.admission.enter(clientAddress(c.ClientIP(), len(s.proxies) > 0))
 	if l != "" {
 		s.suspectProxy(r, l)
 		s.deny(c, way, s.reached(l))
@@ -93,14 +93,14 @@ func (s *Server) events(c *gin.Context) {
 	principal, err := s.principalOf(r, values)
 	switch later := errors.Is(err, auth.ErrNoToken) && way.mayAuthenticateLater(r); {
 	case err != nil && !later:
-		leave()
+		s.admission.leave(&stay)
 		s.deny(c, way, err)
 	case way == byPage:
-		defer leave()
-		s.page(c, q, principal)
+		defer s.admission.leave(&stay)
+		s.page(c, q, principal, &stay)
 	default:
 		conn := newConnection(s, q)
-		conn.leaves = append(conn.leaves, leave)
+		conn.stay = stay
 		if later {
 			s.serve(c, way, conn)
 			return

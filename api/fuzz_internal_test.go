@@ -121,7 +121,7 @@ func FuzzWire(f *testing.F) {
 	f.Add([]byte{0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}, 7)
 	f.Fuzz(func(t *testing.T, sent []byte, piece int) {
 		state := func(pieces int) (incomplete, late bool, rest uint64, stub bool) {
-			w := &wire{late: func() {}}
+			w := &wire{socket: new(socket)} // is not told: the timer is stopped
 			defer w.stop()
 			for some := range slices.Chunk(sent, max(1, pieces)) {
 				w.watch(some)

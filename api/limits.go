@@ -111,48 +111,70 @@ func newAdmission(limits Limits) *admission {
 	return &admission{limits: limits, ips: make(map[netip.Prefix]*visitor), users: make(map[string]*visitor)}
 }
 
+// stay is what one client was admitted to, and has to give back. The zero value is nothing.
+type stay struct {
+	inside   bool
+	ip, user *visitor
+}
+
 // enter admits a connection of an address, or names the limit that is reached. An invalid prefix is nobody's address,
-// and counts for the replica alone. Whoever is let in leaves once.
-func (a *admission) enter(ip netip.Prefix) (leave func(), reached limit) {
+// and counts for the replica alone.
+func (a *admission) enter(ip netip.Prefix) (s stay, reached limit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sweep()
 	if a.open >= a.limits.Connections {
-		return nil, limitConnections
+		return stay{}, limitConnections
 	}
-	if !ip.IsValid() {
-		a.open++
-		return a.once(func() { a.open-- }), ""
-	}
-	v := a.ips[ip]
-	if v == nil {
-		v = &visitor{rate: rate.NewLimiter(rate.Limit(a.limits.ConnectRatePerIP), int(2*a.limits.ConnectRatePerIP)+1)}
-		a.ips[ip] = v
-	}
-	switch {
-	case v.open >= a.limits.ConnectionsPerIP:
-		return nil, limitPerIP
-	case !v.rate.Allow():
-		return nil, limitRatePerIP
+	if ip.IsValid() {
+		v := a.ips[ip]
+		if v == nil {
+			v = &visitor{rate: rate.NewLimiter(rate.Limit(a.limits.ConnectRatePerIP), int(2*a.limits.ConnectRatePerIP)+1)}
+			a.ips[ip] = v
+		}
+		switch {
+		case v.open >= a.limits.ConnectionsPerIP:
+			return stay{}, limitPerIP
+		case !v.rate.Allow():
+			return stay{}, limitRatePerIP
+		}
+		v.open++
+		s.ip = v
 	}
 	a.open++
-	v.open++
-	return a.once(func() { a.open--; v.open-- }), ""
+	s.inside = true
+	return s, ""
 }
 
-// attach admits a connection of a user, as enter does of an address.
-func (a *admission) attach(user string) (leave func(), reached limit) {
+// attach admits a connection of a user, as enter does of an address, and adds it to the stay.
+func (a *admission) attach(s *stay, user string) (reached limit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	v := a.user(user)
 	switch {
 	case v.open >= a.limits.ConnectionsPerUser:
-		return nil, limitPerUser
+		return limitPerUser
 	case !v.rate.Allow():
-		return nil, limitRatePerUser
+		return limitRatePerUser
 	}
 	v.open++
-	return a.once(func() { v.open-- }), ""
+	s.user = v
+	return ""
+}
+
+// leave gives back what a stay has, which is nothing afterwards.
+func (a *admission) leave(s *stay) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s.inside {
+		a.open--
+	}
+	for _, v := range []*visitor{s.ip, s.user} {
+		if v != nil {
+			v.open--
+		}
+	}
+	*s = stay{}
 }
 
 // allow admits one more thing of a user that is counted by rate alone.
@@ -174,15 +196,6 @@ func (a *admission) user(user string) *visitor {
 		a.users[user] = v
 	}
 	return v
-}
-
-// once makes of f, which needs a.mu, something that has an effect the first time.
-func (a *admission) once(f func()) func() {
-	return sync.OnceFunc(func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		f()
-	})
 }
 
 // sweep forgets visitors of whom nothing needs to be known. a.mu is held.

@@ -42,38 +42,37 @@ func TestAdmission_CountsReplicaAddressAndUser(t *testing.T) {
 	t.Parallel()
 	a := newAdmission(limitsForTest())
 	one, two := netip.MustParsePrefix("203.0.113.1/32"), netip.MustParsePrefix("203.0.113.2/32")
-	enter := func(ip netip.Prefix, want limit) func() {
+	enter := func(ip netip.Prefix, want limit) stay {
 		t.Helper()
-		leave, got := a.enter(ip)
+		s, got := a.enter(ip)
 		if got != want {
 			t.Fatalf("enter %v with %d open: got limit %q, want %q", ip, a.open, got, want)
 		}
-		return leave
+		return s
 	}
-	leave := enter(one, "")
+	first := enter(one, "")
 	enter(one, "")
 	enter(one, "")
 	enter(one, limitPerIP)
 	enter(two, "")
 	enter(netip.Prefix{}, limitConnections)
-	leave()
-	leave() // a second time is none
+	a.leave(&first)
+	a.leave(&first) // a second time is none
 	enter(netip.Prefix{}, "")
 	enter(two, limitConnections)
 
-	attach := func(user string, want limit) func() {
+	attach := func(user string, want limit) (s stay) {
 		t.Helper()
-		leave, got := a.attach(user)
-		if got != want {
+		if got := a.attach(&s, user); got != want {
 			t.Fatalf("attach %s: got limit %q, want %q", user, got, want)
 		}
-		return leave
+		return s
 	}
-	leave = attach("alice", "")
+	alice := attach("alice", "")
 	attach("alice", "")
 	attach("alice", limitPerUser)
 	attach("bob", "") // is not kept out by alice
-	leave()
+	a.leave(&alice)
 	attach("alice", limitRatePerUser) // a third within a second
 }
 
@@ -84,20 +83,21 @@ func TestAdmission_RatesAndForgets(t *testing.T) {
 		ip := netip.MustParsePrefix("203.0.113.1/32")
 		let := 0
 		for range 100 {
-			if leave, l := a.enter(ip); l == "" {
+			if s, l := a.enter(ip); l == "" {
 				let++
-				leave()
+				a.leave(&s)
 			}
 		}
 		if let != 9 {
 			t.Errorf("an address that may begin 4 in a second began %d at once, want 9", let)
 		}
-		_, _ = a.attach("bob") // stays
-		leave, _ := a.attach("alice")
-		leave()
+		var bob, alice stay
+		a.attach(&bob, "bob") // stays
+		a.attach(&alice, "alice")
+		a.leave(&alice)
 		<-time.After(2 * sweepEvery)
-		if leave, l := a.enter(netip.Prefix{}); l == "" {
-			leave()
+		if s, l := a.enter(netip.Prefix{}); l == "" {
+			a.leave(&s)
 		}
 		if len(a.ips) != 0 || len(a.users) != 1 {
 			t.Errorf("after two minutes it remembers %d addresses and %d users, want 0 and the one that is connected", len(a.ips), len(a.users))

@@ -42,12 +42,12 @@ type pageTail struct {
 }
 
 // page answers with what there is now, or the first that comes.
-func (s *Server) page(c *gin.Context, q query, p auth.Principal) {
+func (s *Server) page(c *gin.Context, q query, p auth.Principal, stay *stay) {
 	s.metrics.polls.Inc()
 	defer s.metrics.polls.Dec()
 	ctx, cancel := context.WithCancelCause(c.Request.Context())
 	defer cancel(nil)
-	page, err := s.poll(ctx, cancel, q, p)
+	page, err := s.poll(ctx, cancel, q, p, stay)
 	if err != nil {
 		s.deny(c, byPage, s.refusal(s.logger, leaving(ctx, err)))
 		return
@@ -57,12 +57,10 @@ func (s *Server) page(c *gin.Context, q query, p auth.Principal) {
 }
 
 // poll reads the page for as long as the user may have it; leave ends ctx.
-func (s *Server) poll(ctx context.Context, leave context.CancelCauseFunc, q query, p auth.Principal) (*page, error) {
-	left, l := s.admission.attach(p.User)
-	if l != "" {
+func (s *Server) poll(ctx context.Context, leave context.CancelCauseFunc, q query, p auth.Principal, stay *stay) (*page, error) {
+	if l := s.admission.attach(stay, p.User); l != "" {
 		return nil, s.reached(l)
 	}
-	defer left()
 	defer s.registerPoll(&poll{p, leave})()
 	if err := s.verifier.Check(p); err != nil { // it may have been revoked before it could be found
 		return nil, err

@@ -35,11 +35,13 @@ type socket struct {
 func newSocket(c *connection) *socket {
 	t := &socket{connection: c, limiter: *newFrameLimiter(c.server.limits)}
 	t.out.write = t.write
-	t.wire.late = func() { c.tracked(func() { c.close(errFrameTimeout) }) }
+	t.wire.socket = t
 	return t
 }
 
-// opened is called by melody when the WebSocket is there, before it is read.
+// opened is called by melody when the WebSocket is there, and returns when it has ended. melody would begin to read it
+// after this, and have a goroutine wait for something to write, as long as the socket lives; each of them costs an idle
+// client a stack. It is read here, on the goroutine that there is, and melody finds that there is nothing left to read.
 func (t *socket) opened(session *melody.Session) {
 	defer func() { t.survived(recover()) }()
 	session.Request = nobody // nothing here needs the client's any more, and it is large
@@ -49,12 +51,37 @@ func (t *socket) opened(session *melody.Session) {
 	t.melody = session
 	t.out.open()
 	t.connected(t)
+	t.read(conn)
 }
+
+// read takes what the client sends, until there is nothing more to come.
+func (t *socket) read(conn *websocket.Conn) {
+	extend := func() error { return conn.SetReadDeadline(time.Now().Add(pongLimit)) }
+	conn.SetReadLimit(t.server.limits.FrameSize)
+	conn.SetPongHandler(func(string) error { t.admit(); return extend() })
+	err := extend()
+	for err == nil {
+		var kind int
+		var message []byte
+		kind, message, err = conn.ReadMessage()
+		switch {
+		case err != nil:
+		case kind == websocket.BinaryMessage:
+			t.close(errBinary)
+		default:
+			t.receive(message)
+		}
+	}
+	t.failed(err)
+}
+
+// late is called when a message takes longer than messageLimit.
+func (t *socket) late() { t.tracked(func() { t.close(errFrameTimeout) }) }
 
 // send implements transport.
 func (t *socket) send(f frame) error { return t.out.put(f) }
 
-// write is called by the outbox, and writes what melody would: its own goroutine for that is never given anything.
+// write is called by the outbox.
 func (t *socket) write(l load) (err error) {
 	defer func() { t.survived(recover()) }()
 	conn := t.melody.WebsocketConnection()

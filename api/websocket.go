@@ -3,7 +3,6 @@ package api
 import (
 	"bufio"
 	"errors"
-	"math"
 	"net"
 	"net/http"
 	"sync"
@@ -26,8 +25,6 @@ const (
 	slowAfter = 5 * time.Second
 	// pongWithin is how long the answer to a ping may wait for the socket.
 	pongWithin = time.Second
-	// socketKey is where a melody session keeps its socket.
-	socketKey = "socket"
 )
 
 // nobody is the request of every WebSocket, once it is one: see socket.opened.
@@ -35,10 +32,7 @@ var nobody = &http.Request{}
 
 func newMelody(limits Limits) *melody.Melody {
 	m := melody.New()
-	m.Config.PingPeriod = math.MaxInt64 // the outbox writes pings, and all else
-	m.Config.PongWait = pongLimit
-	m.Config.MaxMessageSize = limits.FrameSize
-	m.Config.MessageBufferSize = 0
+	m.Config.MessageBufferSize = 0 // the outbox writes
 	m.Upgrader.Subprotocols = []string{subprotocol}
 	m.Upgrader.HandshakeTimeout = limits.HeaderTimeout
 	// Each connection has a buffer for reading: what clients send is small, and rare. One for writing it has while it
@@ -47,16 +41,14 @@ func newMelody(limits Limits) *melody.Melody {
 	// Compression stays off: its window costs each connection more memory than everything else together.
 	m.Upgrader.EnableCompression = false
 	m.HandleConnect(func(s *melody.Session) { socketOf(s).opened(s) })
-	m.HandleMessage(func(s *melody.Session, message []byte) { socketOf(s).receive(message) })
-	m.HandleMessageBinary(func(s *melody.Session, _ []byte) { socketOf(s).close(errBinary) })
-	m.HandlePong(func(s *melody.Session) { socketOf(s).admit() })
 	m.HandleDisconnect(func(s *melody.Session) { socketOf(s).gone() })
-	m.HandleError(func(s *melody.Session, err error) { socketOf(s).failed(err) })
 	return m
 }
 
+// socketOf finds the socket by the connection below it. melody's own way, a map for each session, costs more than a
+// third of a kilobyte.
 func socketOf(s *melody.Session) *socket {
-	return s.MustGet(socketKey).(*socket) //nolint:errcheck // serveSocket alone puts something there
+	return s.WebsocketConnection().NetConn().(*wire).socket //nolint:errcheck // takeOver alone makes connections for melody
 }
 
 // serveSocket makes a registered connection a WebSocket, and has a goroutine of its own serve it until it ends: that of
@@ -75,7 +67,7 @@ func (s *Server) serveSocket(c *gin.Context, conn *connection) {
 		defer s.unregister(conn)
 		defer t.gone() // melody has called it, unless something went wrong
 		defer func() { t.survived(recover()) }()
-		if err := s.melody.HandleRequestWithKeys(stub, request, map[string]any{socketKey: t}); err != nil {
+		if err := s.melody.HandleRequest(stub, request); err != nil {
 			s.log.Debug("no upgrade", "err", err)
 		}
 	}()

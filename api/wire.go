@@ -50,7 +50,7 @@ func (w *wire) takeOver(from http.ResponseWriter) (*taken, error) {
 // connection for ever, since every pong in between extends the deadline of reading.
 type wire struct {
 	net.Conn
-	late func() // called when a message takes longer than messageLimit
+	socket *socket // is told when a message takes longer than messageLimit
 
 	// All below is used by the reading goroutine alone.
 	header  [14]byte // of the frame that is arriving: 2 bytes, up to 8 of length, 4 of mask
@@ -127,7 +127,7 @@ func (w *wire) watch(p []byte) {
 		}
 	}
 	if (w.message || w.have > 0) && w.timer == nil {
-		w.timer = time.AfterFunc(messageLimit, w.late)
+		w.timer = time.AfterFunc(messageLimit, w.socket.late)
 	}
 }
 
