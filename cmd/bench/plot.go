@@ -16,7 +16,7 @@ const (
 	barHeight  = 14
 	groupGap   = 12
 	chartGap   = 34
-	nameRoom   = 250 // to the left of the bars
+	nameRoom   = 270 // to the left of the bars
 	valueRoom  = 80  // to the right of the longest
 )
 
@@ -58,17 +58,14 @@ func (c chart) draw(b *bytes.Buffer, y int) int {
 		y += groupGap
 		// A single group needs no name of its own: its bars have theirs.
 		if len(c.labels) > 1 {
-			label(b, plotMargin+nameRoom-8, y+10, `text-anchor="end"`, name)
+			label(b, plotMargin+nameRoom-8, y+10, `text-anchor="end" font-size="11"`, shortened(name))
 		}
 		for n, s := range c.series {
-			if len(s.values) <= i {
+			if len(s.values) <= i || s.values[i] == 0 { // not measured
 				continue
 			}
 			value := s.values[i]
-			width := 0.0
-			if longest > 0 {
-				width = value / longest * room
-			}
+			width := value / longest * room
 			if len(c.labels) == 1 {
 				label(b, plotMargin+nameRoom-8, y+11, `text-anchor="end" font-size="11"`, shortened(s.name))
 			}
@@ -91,7 +88,7 @@ func (c chart) draw(b *bytes.Buffer, y int) int {
 
 // shortened keeps a name within the room to the left of the bars.
 func shortened(name string) string {
-	const most = 44
+	const most = 40
 	if runes := []rune(name); len(runes) > most {
 		return string(runes[:most-1]) + "…"
 	}
