@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/reelay/reelay/auth"
 	"github.com/reelay/reelay/hub"
 )
@@ -29,4 +31,15 @@ func (g gate) Check(principal auth.Principal) error {
 		return hub.ErrUnavailable
 	}
 	return g.denied.Check(principal)
+}
+
+// errRevocationsUnread is why a replica that hears of events lets nobody in yet.
+var errRevocationsUnread = errors.New("what was revoked has not been read yet")
+
+// Ready returns why no token can be accepted now, if none can.
+func (g gate) Ready() error {
+	if !g.loaded() {
+		return errors.Join(g.Verifier.Ready(), errRevocationsUnread)
+	}
+	return g.Verifier.Ready()
 }

@@ -88,15 +88,16 @@ func serve(ctx context.Context, config Config, log *slog.Logger) error {
 		server.Revoke(r.User, r.TokenID)
 		log.DebugContext(ctx, "revoked", "user", r.User, "at", r.At, "until", r.Until, "reason", r.Reason) // a token's id is not told
 	}, log, metrics)
+	tokens := gate{verifier, denied, revocations.Loaded}
 	listeners := hub.New(carrier, events, log, hub.NewMetrics(registry))
 	server = api.NewServer(api.Config{
 		Listener: public, AllowedOrigins: config.AllowedOrigins, Cookie: config.Cookie, TokenInURL: config.TokenInURL,
 		TrustedProxies: config.TrustedProxies, Limits: config.Limits, Tickets: tickets, Replica: config.Replica,
-		Verifier: gate{verifier, denied, revocations.Loaded}, Hub: listeners, Log: log, Metrics: api.NewMetrics(registry),
+		Verifier: tokens, Hub: listeners, Log: log, Metrics: api.NewMetrics(registry),
 	})
 	admin := api.NewAdmin(api.AdminConfig{
 		Listener: private, Log: log, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-		Ready: func(ctx context.Context) error { return errors.Join(listeners.Ready(ctx), verifier.Ready()) },
+		Ready: func(ctx context.Context) error { return errors.Join(listeners.Ready(ctx), tokens.Ready()) },
 	})
 	context.AfterFunc(ctx, admin.Drain)
 	log.InfoContext(ctx, "serving", "listen", public.Addr().String(), "admin", private.Addr().String(),
