@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	// dialers is how many connections are being made at once.
-	dialers = 64
+	// fewDialers is how many connections are made at once where nothing is measured of it, and manyDialers where they
+	// come all at once: about what a listening socket lets wait.
+	fewDialers, manyDialers = 64, 2048
 	// perAddress is how many sockets come from one address: it has about twenty-eight thousand ports to one other.
 	perAddress = 20_000
 	// settleLimit is how long to wait for events before they count as lost.
@@ -30,6 +31,7 @@ const (
 type crowd struct {
 	ledger  *ledger
 	sockets []*socket
+	dialers int // how many connect at once
 	// onEvent is called with each new event, by the socket's goroutine; nil for none.
 	onEvent func(event, time.Time)
 	// delivered is how many new events have arrived, at all sockets together.
@@ -55,7 +57,7 @@ type socket struct {
 // newCrowd makes clients, a number of them for each user, spread over the gateways so that a user's clients are at one.
 // join connects them.
 func newCrowd(l *ledger, addresses []string, users []int, sockets int) (*crowd, error) {
-	c := &crowd{ledger: l, failed: make(chan error, 1)}
+	c := &crowd{ledger: l, dialers: fewDialers, failed: make(chan error, 1)}
 	for i, user := range users {
 		bearer, err := token(fmt.Sprintf("user-%d", user))
 		if err != nil {
@@ -79,7 +81,7 @@ func (c *crowd) join(ctx context.Context) error {
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	var next atomic.Int64
-	for range dialers {
+	for range c.dialers {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(c.sockets)) && ctx.Err() == nil; i = next.Add(1) - 1 {
 				if err := c.connect(ctx, c.sockets[i]); err != nil {

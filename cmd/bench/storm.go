@@ -111,6 +111,7 @@ func bareStorm(ctx context.Context, o options, f *stormed) error {
 		return err
 	}
 	defer c.leave()
+	c.dialers = manyDialers
 	before, begun := cpuOf(b.process.PID()), time.Now()
 	if err := c.join(ctx); err != nil {
 		return err
@@ -206,6 +207,7 @@ func (s *scene) again(ctx context.Context, f *stormed) error {
 	if err != nil {
 		return err
 	}
+	s.crowd.dialers = manyDialers
 	begun := time.Now()
 	if err := s.crowd.join(ctx); err != nil {
 		return err
