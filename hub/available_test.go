@@ -107,7 +107,7 @@ func TestHub_TellsThatTheLogDoesNotAnswer(t *testing.T) {
 					if !slices.Equal(told, []bool{false, true}) || w.hub.Ready(context.Background()) != nil {
 						w.Fatalf("it was told that the log is available: %v; Ready says %v", told, w.hub.Ready(context.Background()))
 					}
-					pass(8 * time.Second) // reads of pages are given five, and begin again after a pause
+					pass(12 * time.Second) // reads of pages are given more time, and tried again after a pause
 					if hole {
 						c.sees(2, 3)
 					}

@@ -73,7 +73,7 @@ func (h *Hub) watch(ctx context.Context) {
 		}
 		h.failed(ctx, err)
 		if failing.IsZero() {
-			failing = time.Now()
+			failing = asked // not when that came out
 		}
 		limit := unavailableAfter
 		if errors.Is(err, context.DeadlineExceeded) {

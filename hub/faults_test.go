@@ -28,7 +28,7 @@ func (m *model) hang(t *rapid.T) { m.log.hang(rapid.Bool().Draw(t, "hang")) }
 // honest checks that what sessions are told of the log is what Ready says, and true: with as much delay as is promised
 // where it answers nothing, which is worse than an error.
 func (m *model) honest(*rapid.T) {
-	const soon, patience = 5 * time.Second, 10 * time.Second
+	const soon, patience = 5 * time.Second, 15 * time.Second
 	synctest.Wait()
 	m.log.mu.Lock()
 	readable := m.log.failure == nil && !m.log.hanging
@@ -167,7 +167,7 @@ func (m *model) settle() {
 	m.log.fail(nil)
 	m.log.hang(false)
 	m.delay.Store(0)
-	pass(5 * time.Second) // what is asked and never answered is given up
+	pass(10 * time.Second) // what is asked and never answered is given up
 	if !m.connected {
 		m.upOrDown(m.t)
 	}
