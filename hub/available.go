@@ -18,6 +18,9 @@ const (
 	// overdueAfter is how long watch has to go without an answer in time, where others do get some, before clients are
 	// told: a database that is slow is not gone, and to send clients away who come back soon makes it slower.
 	overdueAfter = 15 * time.Second
+	// refuseAfter is how long after clients were told of a log that answers nothing new ones are still let try. One that is
+	// overwhelmed by those who come back at once is helped by their waiting; refused at once, they come again at once.
+	refuseAfter = 10 * time.Second
 	// guardEvery is how finely that is measured.
 	guardEvery = 250 * time.Millisecond
 	// answerLimit is how long the log may take to answer one question, with all that waits in line before it: in a storm
@@ -55,10 +58,11 @@ func (h *Hub) Ready(context.Context) error {
 	return nil
 }
 
-func (h *Hub) isUnavailable() bool {
+// refuses says whether there is no point in letting a new session try.
+func (h *Hub) refuses() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.unavailable != nil
+	return h.unavailable != nil && !time.Now().Before(h.refuseFrom)
 }
 
 // setAvailable notes that the log can be read, or why not, and has whoever asked for it be told of a change.
@@ -67,8 +71,15 @@ func (h *Hub) setAvailable(ctx context.Context, why error) {
 		return // it is we who go
 	}
 	h.mu.Lock()
-	before := h.unavailable
+	before, now := h.unavailable, time.Now()
 	h.unavailable, h.known = why, true
+	silent := errors.Is(why, errUnanswered) || errors.Is(why, context.DeadlineExceeded)
+	switch {
+	case !silent:
+		h.refuseFrom = now
+	case before == nil:
+		h.refuseFrom = now.Add(refuseAfter)
+	}
 	if why == nil {
 		h.metrics.available.Set(1)
 	} else {

@@ -32,7 +32,8 @@
 // reconciliation finds it within reconcileEvery.
 //
 // It is honest about the log: when that has answered nothing for unansweredAfter, or nothing but errors for
-// unavailableAfter, Ready says so, Attach refuses, and whoever asked by OnAvailability is told, all three at once.
+// unavailableAfter, Ready says so and whoever asked by OnAvailability is told, both at once. Attach refuses then, or, where
+// there is no answer rather than a no, after refuseAfter.
 //
 // New only stores; Run is the life; after it, sessions get no more events. All methods are safe for concurrent use,
 // except that a Session's are called by one goroutine at a time (Wake may come from any).

@@ -41,7 +41,8 @@ type Hub struct {
 	marked    time.Time // when a mark last came
 	// unavailable is why the log cannot be read, for so long that clients are told; nil while it can.
 	unavailable error
-	known       bool // the log has answered once, or is known to be unavailable
+	refuseFrom  time.Time // while unavailable: new sessions are refused from then on
+	known       bool      // the log has answered once, or is known to be unavailable
 	tell        func(available bool)
 	running     context.Context // nil before Run; done after it
 
@@ -92,9 +93,10 @@ type Options struct {
 
 // Attach returns a new session of owner, once this replica is subscribed for it: whatever is published from then on,
 // the session can have. wake is called, from any goroutine and also before Attach returns, when Next may have
-// something; it must not block, and may call Next. It returns ErrUnavailable while the log cannot be read.
+// something; it must not block, and may call Next. It returns ErrUnavailable while the log cannot be read: where the log
+// answers nothing rather than no, only after that has lasted.
 func (h *Hub) Attach(ctx context.Context, owner Owner, wake func(), options Options) (*Session, error) {
-	if h.isUnavailable() {
+	if h.refuses() {
 		return nil, ErrUnavailable // at once: who waits for a timeout each time makes the outage longer
 	}
 	f, err := h.join(owner)
@@ -107,7 +109,7 @@ func (h *Hub) Attach(ctx context.Context, owner Owner, wake func(), options Opti
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	if err == nil && h.isUnavailable() {
+	if err == nil && h.refuses() {
 		err = ErrUnavailable // it became so while this waited, and those who came before have been told
 	}
 	if err != nil {
