@@ -31,8 +31,7 @@
 // The bus calls pump, so nothing that waits for a client may happen under a connection's lock.
 //
 // An idle client costs what it must. Its connection is taken over from net/http, whose request, buffers and goroutine go.
-// One goroutine reads it, and the outbox writes by another that lives while there is something to be written; melody's
-// own, for a WebSocket, stays idle. Over HTTP/2, which net/http serves, a stream is a handler that waits.
+// One goroutine reads it, and the outbox writes by another that lives while there is something to be written. Over HTTP/2, which net/http serves, a stream is a handler that waits.
 //
 // # Those who ask
 //
