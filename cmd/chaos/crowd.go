@@ -144,8 +144,11 @@ func (c *crowd) connect(ctx context.Context, r *replica, m *member) bool {
 	if err != nil {
 		return false
 	}
-	defer socket.Close()
-	stop := context.AfterFunc(ctx, func() { _ = socket.Close() })
+	// Broken off, and not closed: thousands of connections that linger in TIME_WAIT for a minute leave the kernel to search
+	// for a free port with each further one, for so long that the proxies, which are of this process too, stand still.
+	hangUp := func() { reset(socket.NetConn()) }
+	defer hangUp()
+	stop := context.AfterFunc(ctx, hangUp)
 	defer stop()
 	for {
 		frame, err := readFrame(socket)
