@@ -105,6 +105,9 @@ func (c *connection) open(ctx context.Context, p auth.Principal) error {
 		session.Close()
 		return errRestart
 	}
+	if !c.server.hub.IsAvailable() { // it was announced before there was a session to be told
+		c.say("error", nil, errorOf(errAway, nil))
+	}
 	return nil
 }
 

@@ -28,22 +28,31 @@ func (c *connection) frame(kind string, cursor *hub.Cursor, data any) frame {
 
 // reply sends what was queued, or ends a connection that asks and does not read the answers.
 func (c *connection) reply() {
-	c.mu.Lock()
-	full := len(c.own) > repliesMost
-	c.mu.Unlock()
-	if full {
+	if c.isFull() {
 		c.close(errSlowConsumer)
 		return
 	}
 	c.pump()
 }
 
-// announce tells a session what concerns all of them.
+// announce tells a session what concerns all of them. It does not block: there are others to be told.
 func (c *connection) announce(p *problem) {
-	if c.authenticated() {
-		c.say("error", nil, errorOf(p, nil))
-		c.reply()
+	if !c.authenticated() {
+		return
 	}
+	c.say("error", nil, errorOf(p, nil))
+	if c.isFull() {
+		c.server.tasks.Go(func() { c.close(errSlowConsumer) }) // some client may not read
+		return
+	}
+	c.pump()
+}
+
+// isFull tells whether too many of the gateway's own frames wait for the client.
+func (c *connection) isFull() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.own) > repliesMost
 }
 
 func errorOf(p *problem, ref json.RawMessage) errorData {

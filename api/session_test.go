@@ -266,6 +266,22 @@ func TestSession_LosesItsPlaceWithNowhereToGo(t *testing.T) {
 	})
 }
 
+// Who is let in after the others were told, because nothing needed to be read, is told too.
+func TestSession_LetInWhileTheLogAnswersNothingIsTold(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.mayErr = true
+		c := w.live("alice")
+		cursor := c.cursor(w)
+		w.log.hang()
+		pass(6 * time.Second)
+		c.nextError("unavailable")
+		late := w.dial(handshake{user: "alice", query: after(cursor)})
+		late.next("reelay.ready")
+		late.nextError("unavailable")
+	})
+}
+
 func TestSession_IsToldWhenTheLogIsAway(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {

@@ -58,6 +58,14 @@ func (h *Hub) Ready(context.Context) error {
 	return nil
 }
 
+// IsAvailable reports whether the log can be read, as far as it was told by OnAvailability: true until it is known not
+// to be. It does not block.
+func (h *Hub) IsAvailable() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.unavailable == nil
+}
+
 // refuses says whether there is no point in letting a new session try.
 func (h *Hub) refuses() bool {
 	h.mu.Lock()
