@@ -31,7 +31,9 @@ func leaderFrozen(ctx context.Context, e *episode) error {
 	if err != nil {
 		return err
 	}
+	// What it has in hand may be events, which the hub refuses, or a mark alone, which the bus finds old.
 	refused := counted(ctx, e.replicas, "reelay_hub_refused_total")
+	rejected := counted(ctx, e.replicas, "reelay_bus_messages_rejected_total")
 	e.mind(others...)
 	leader.redis.swallow(out)
 	defer leader.redis.heal()
@@ -54,7 +56,7 @@ func leaderFrozen(ctx context.Context, e *episode) error {
 	if err := e.whole(ctx); err != nil {
 		return err
 	}
-	if n := refused(); n > 0 {
+	if n := refused() + rejected(); n > 0 {
 		e.notef("%d messages of a leader that was none refused", n)
 		return nil
 	}
