@@ -42,7 +42,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Name: "reelay_panics_total", Help: "Panics caught in a handler. Each is a bug.",
 		}),
 	}
-	for _, l := range limits {
+	for _, l := range allLimits {
 		m.limited.WithLabelValues(string(l))
 	}
 	if registerer != nil {

@@ -44,9 +44,9 @@ var (
 	errSubprotocol     = &problem{"unknown_subprotocol", http.StatusBadRequest, closePolicy, "None of the subprotocols offered is known", "Offer reelay.v1, beside reelay.bearer.<token> if the token goes there, or none at all."}
 	errOrigin          = &problem{"origin_not_allowed", http.StatusForbidden, closeForbidden, "This origin may not connect", "The operator lists allowed origins in REELAY_ALLOWED_ORIGINS."}
 	errTokenInURL      = &problem{"token_in_url", http.StatusBadRequest, closePolicy, "A token may not stand in the URL", "Send it as Authorization: Bearer, as subprotocol reelay.bearer.<token>, or in an auth frame."}
-	errParameter       = &problem{"invalid_parameter", http.StatusBadRequest, closePolicy, "A query parameter is not valid", "snapshot and conflate are 0 or 1; video is 1 to 1024 bytes and may be given 100 times; limit is 1 to 1000; wait is 0 to 60 seconds; after, limit and wait may be given once."}
-	errMethod          = &problem{"method_not_allowed", http.StatusMethodNotAllowed, closePolicy, "Only GET is allowed here", "Use GET."}
-	errNotFound        = &problem{"not_found", http.StatusNotFound, closePolicy, "There is nothing at this address", "Events are at /events."}
+	errParameter       = &problem{"invalid_parameter", http.StatusBadRequest, closePolicy, "A query parameter is not valid", "snapshot and conflate are 0 or 1; video is 1 to 1024 bytes and may be given as often as REELAY_MAX_VIDEOS says; limit is 1 to 1000; wait is 0 to 60 seconds; after, limit and wait may be given once."}
+	errMethod          = &problem{"method_not_allowed", http.StatusMethodNotAllowed, closePolicy, "The method is not allowed here", "Use one that the header Allow names: GET for /events, POST for /tickets."}
+	errNotFound        = &problem{"not_found", http.StatusNotFound, closePolicy, "There is nothing at this address", "Events are at /events, tickets at /tickets."}
 	errBody            = &problem{"unexpected_body", http.StatusBadRequest, closePolicy, "A request carries no body here", "Send the request without a body."}
 	errCursor          = &problem{"invalid_cursor", http.StatusBadRequest, closePolicy, "The cursor is malformed", "Use the id of the last event, or the cursor of the last reelay.* frame, exactly as it came; or leave after= out."}
 	errAmbiguous       = &problem{"ambiguous_credentials", http.StatusBadRequest, closePolicy, "More than one credential was sent", "Send the token in one place."}
@@ -57,14 +57,14 @@ var (
 	errInvalidToken    = &problem{"invalid_token", http.StatusUnauthorized, closeUnauthorized, "The token is not valid", "Get a new token and connect again."}
 	errTokenExpired    = &problem{"token_expired", http.StatusUnauthorized, closeUnauthorized, "The token has expired", "Get a new token and connect again, with the cursor."}
 	errUserMismatch    = &problem{"user_mismatch", http.StatusForbidden, closeForbidden, "The fresh token is another user's", "Open a connection of its own for each user."}
-	errAuthTimeout     = &problem{"auth_timeout", http.StatusRequestTimeout, closeTimeout, "No auth frame came in time", "Send {\"type\":\"auth\",\"token\":\"…\"} as the first frame, within 5 seconds."}
+	errAuthTimeout     = &problem{"auth_timeout", http.StatusRequestTimeout, closeTimeout, "No auth frame came in time", "Send {\"type\":\"auth\",\"token\":\"…\"} as the first frame, soon after connecting."}
 	errInvalidFrame    = &problem{"invalid_frame", http.StatusBadRequest, closePolicy, "The frame is not understood", "Send one JSON object with a type of auth, subscribe, unsubscribe or ping, and its members only."}
-	errTooManyVideos   = &problem{"too_many_videos", http.StatusBadRequest, closePolicy, "The filter would hold too many videos", "A connection filters at most 100; unsubscribe from some, or filter on the client."}
+	errTooManyVideos   = &problem{"too_many_videos", http.StatusBadRequest, closePolicy, "The filter would hold too many videos", "Unsubscribe from some, or filter on the client. The operator sets the limit with REELAY_MAX_VIDEOS."}
 	errInvalidVideo    = &problem{"invalid_video", http.StatusBadRequest, closePolicy, "No video has such an id", "An id is text of 1 to 1024 bytes."}
 	errBinary          = &problem{"binary_frame", http.StatusBadRequest, closeUnsupportedData, "Binary frames are not understood", "Send text frames."}
 	errInvalidUTF8     = &problem{"invalid_utf8", http.StatusBadRequest, closeInvalidPayload, "A text frame is not UTF-8", "Encode text frames in UTF-8."}
 	errProtocol        = &problem{"protocol_error", http.StatusBadRequest, closeProtocol, "The frames break the WebSocket protocol", "See RFC 6455 section 5; a client library keeps to it."}
-	errTooBig          = &problem{"frame_too_big", http.StatusRequestEntityTooLarge, closeTooBig, "The frame is too big", "A frame holds 12 KiB at most."}
+	errTooBig          = &problem{"frame_too_big", http.StatusRequestEntityTooLarge, closeTooBig, "The frame is too big", "Send less in one frame. The operator sets the limit with REELAY_MAX_FRAME_BYTES."}
 	errFrameTimeout    = &problem{"frame_timeout", http.StatusRequestTimeout, closeTimeout, "A frame was begun and not finished", "Send a frame within 5 seconds."}
 	errRateLimited     = &problem{"rate_limited", http.StatusTooManyRequests, closeTryAgain, "Too many frames", "Send fewer, and connect again after a while, with the cursor."}
 	errTooManyConnects = &problem{"rate_limited", http.StatusTooManyRequests, closeTryAgain, "Too many connections", "Close some, or connect again after a while, with the cursor: nothing is lost."}
@@ -120,8 +120,6 @@ func (p *problem) write(c *gin.Context) {
 	case http.StatusUpgradeRequired:
 		header.Set("Upgrade", "websocket")
 		header.Set("Sec-WebSocket-Version", "13")
-	case http.StatusMethodNotAllowed:
-		header.Set("Allow", http.MethodGet)
 	}
 	body, err := json.Marshal(struct {
 		Type   string `json:"type"`

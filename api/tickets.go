@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -23,8 +22,6 @@ const (
 	ticketLife = 30 * time.Second
 	// ticketBytes is the size of a ticket before it is written as text: nobody guesses 256 bits.
 	ticketBytes = 32
-	// ticketsMost is how many tickets memory holds: at the rate that fills it, someone is making tickets for their own sake.
-	ticketsMost = 100_000
 	// ticketLimit is how long the store may take.
 	ticketLimit = 2 * time.Second
 )
@@ -142,49 +139,4 @@ func newTicket() string {
 	raw := make([]byte, ticketBytes)
 	_, _ = rand.Read(raw) // never fails, says its documentation
 	return base64.RawURLEncoding.EncodeToString(raw)
-}
-
-// memoryTickets is a TicketStore for a replica that is the only one.
-type memoryTickets struct {
-	mu      sync.Mutex
-	tickets map[string]kept // guarded by mu
-}
-
-type kept struct {
-	value []byte
-	until time.Time
-}
-
-func newMemoryTickets() *memoryTickets { return &memoryTickets{tickets: make(map[string]kept)} }
-
-var errTooManyTickets = errors.New("too many tickets are unused")
-
-// Put implements TicketStore.
-func (m *memoryTickets) Put(_ context.Context, id string, value []byte, ttl time.Duration) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.tickets) >= ticketsMost {
-		return errTooManyTickets
-	}
-	m.tickets[id] = kept{value, time.Now().Add(ttl)}
-	time.AfterFunc(ttl, func() { m.forget(id) })
-	return nil
-}
-
-// Take implements TicketStore.
-func (m *memoryTickets) Take(_ context.Context, id string) ([]byte, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	k := m.tickets[id]
-	delete(m.tickets, id)
-	if time.Now().After(k.until) {
-		return nil, nil
-	}
-	return k.value, nil
-}
-
-func (m *memoryTickets) forget(id string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.tickets, id)
 }

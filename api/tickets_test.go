@@ -111,6 +111,17 @@ func TestTicket_WhatIsNone(t *testing.T) {
 	})
 }
 
+func TestTicket_AllowNamesTheMethod(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		a := w.send(request("GET /tickets HTTP/1.1", "Authorization: Bearer "+w.token("alice")))
+		a.problem(w.T, http.StatusMethodNotAllowed, "method_not_allowed")
+		if got := a.Header.Get("Allow"); got != http.MethodPost {
+			w.Errorf("got Allow %q, want POST", got)
+		}
+	})
+}
+
 func TestTicket_WhoMayAsk(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
