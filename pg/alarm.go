@@ -11,8 +11,14 @@ import (
 )
 
 const (
-	// pollEvery is how often an awake leader looks. Half of it is what polling adds to an event's way.
-	pollEvery = 2 * time.Millisecond
+	// pollLeast is how soon an awake leader looks again after it found an event: more often follow. Each look in vain
+	// doubles the pause, up to pollMost. Half of the pause is what polling adds to an event's way.
+	pollLeast = 250 * time.Microsecond
+	pollMost  = 2 * time.Millisecond
+	// pollPerEvent is the pause for each event that a look found, up to pollBusy: from some thousand a second on, a
+	// transaction that moves many leaves more of Postgres to the writers than many that move few.
+	pollPerEvent = 100 * time.Microsecond
+	pollBusy     = 20 * time.Millisecond
 	// linger is how long an awake leader polls in vain before it goes to sleep.
 	linger = 100 * time.Millisecond
 	// busyEvents within busyWindow make a leader stay awake: from 200 a second polling costs writers less. Events are
@@ -41,9 +47,9 @@ type alarm struct {
 
 	awake    bool
 	settling bool
-	settled  bool   // found so by settle: if nothing is drained now, nothing can be missed
-	mark     uint64 // while settling
-	backoff  time.Duration
+	settled  bool          // found so by settle: if nothing is drained now, nothing can be missed
+	mark     uint64        // while settling
+	backoff  time.Duration // the next pause
 
 	lastEvent time.Time
 	events    int // in the window that began at windowAt
@@ -51,7 +57,7 @@ type alarm struct {
 }
 
 func newAlarm(conn *pgx.Conn, mode Wake) *alarm {
-	return &alarm{conn: conn, mode: mode}
+	return &alarm{conn: conn, mode: mode, backoff: pollLeast}
 }
 
 // set listens, and sets the flag, whatever the last leader left there.
@@ -85,7 +91,7 @@ func (a *alarm) wait(ctx context.Context, drained int, deadline time.Time) error
 	now := time.Now()
 	if drained > 0 {
 		a.lastEvent = now
-		a.backoff = pollEvery
+		a.backoff = min(max(pollLeast, time.Duration(drained)*pollPerEvent), pollBusy)
 		if a.mode == WakeAuto && !a.awake {
 			if err := a.count(ctx, drained); err != nil {
 				return err
@@ -93,10 +99,10 @@ func (a *alarm) wait(ctx context.Context, drained int, deadline time.Time) error
 		}
 	}
 	switch {
-	case a.mode == WakePoll:
-		return pause(ctx, pollEvery)
-	case a.awake && now.Sub(a.lastEvent) < linger:
-		return pause(ctx, pollEvery)
+	case a.mode == WakePoll || a.awake && now.Sub(a.lastEvent) < linger:
+		nap(a.backoff)
+		a.backoff = min(2*a.backoff, pollMost)
+		return ctx.Err()
 	case a.awake:
 		return a.fallAsleep(ctx)
 	case a.settling && a.settled && drained == 0:
@@ -161,7 +167,7 @@ func (a *alarm) fallAsleep(ctx context.Context) error {
 	if err := a.conn.QueryRow(ctx, "SELECT pg_current_xact_id()::text::bigint").Scan(&a.mark); err != nil {
 		return fmt.Errorf("draw the mark: %w", err)
 	}
-	a.awake, a.settling, a.settled, a.backoff = false, true, false, pollEvery
+	a.awake, a.settling, a.settled, a.backoff = false, true, false, pollMost
 	return nil
 }
 

@@ -37,8 +37,12 @@ SET tcp_keepalives_idle = 5;
 SET tcp_keepalives_interval = 2;
 SET tcp_keepalives_count = 3;
 SET jit = off;
--- The outbox swings between empty and full: a plan made for one is ruinous for the other.
-SET plan_cache_mode = force_custom_plan`
+-- The outbox swings between empty and full: a plan made for one is ruinous for the other, and one that is made anew each
+-- time takes longer than moving some events. So there is one plan, in which nothing grows with the square of a batch.
+SET plan_cache_mode = force_generic_plan;
+SET enable_nestloop = off;
+SET enable_seqscan = off;
+SET enable_bitmapscan = off`
 
 // lockKey names the lock of the leader, one for each database.
 const lockKey = "hashtextextended('reelay leader', 0)"

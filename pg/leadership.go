@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,10 +25,12 @@ type leadership struct {
 	name      string       // of the log
 	epoch     hub.Epoch    // ours
 	head      hub.Position // the last position given
-	handed    hub.Position // everything up to it was handed to the bus
+	handed    atomic.Int64 // everything up to this position was handed to the bus
 	published hub.Position // what the durable mark says
 	extended  hub.Position // the head when partitions were last looked after
 	low       lowBound
+	// behind is the publication of a full batch, while the next one is numbered.
+	behind sync.WaitGroup
 }
 
 // takeOver makes this session the one that numbers, and publishes again what the last leader may not have published.
@@ -44,7 +48,8 @@ func (l *leadership) takeOver(ctx context.Context) error {
 	if err != nil {
 		return schemaError(err, "take over")
 	}
-	l.handed, l.low.stored = l.head, l.low.id
+	l.handed.Store(int64(l.head))
+	l.low.stored = l.low.id
 	l.extend(ctx)
 	return l.republish(ctx)
 }
@@ -80,6 +85,7 @@ func (l *leadership) relay(ctx context.Context) error {
 	if err := alarm.set(ctx); err != nil {
 		return err
 	}
+	defer l.behind.Wait()
 	nextBeat := time.Now()
 	for {
 		if !time.Now().Before(nextBeat) {
@@ -88,6 +94,12 @@ func (l *leadership) relay(ctx context.Context) error {
 			}
 			nextBeat = time.Now().Add(beatEvery)
 		}
+		if l.low.due() {
+			raise := func(ctx context.Context) error { return l.low.raise(ctx, l.conn) }
+			if err := l.query(ctx, "raise the low bound", raise); err != nil {
+				return err
+			}
+		}
 		if err := alarm.settle(ctx); err != nil {
 			return err
 		}
@@ -95,11 +107,14 @@ func (l *leadership) relay(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		l.behind.Wait() // batches are published in order
+		if len(events) == batchSize {
+			from, head := events[0].Position-1, l.head
+			l.behind.Go(func() { l.publish(ctx, from, head, events) })
+			continue // there is more
+		}
 		if len(events) > 0 {
 			l.publish(ctx, events[0].Position-1, l.head, events)
-		}
-		if len(events) == batchSize {
-			continue // there is more
 		}
 		if err := alarm.wait(ctx, len(events), nextBeat); err != nil {
 			return err
@@ -141,15 +156,16 @@ RETURNING ` + eventColumns
 // the next beat tells.
 func (l *leadership) drain(ctx context.Context) ([]*hub.Event, error) {
 	var events []*hub.Event
+	handed := l.handed.Load()
 	err := l.query(ctx, "drain the outbox", func(ctx context.Context) (err error) {
-		events, err = collect(l.conn.Query(ctx, drainStatement, l.epoch, l.low.id, l.handed, batchSize))
+		events, err = collect(l.conn.Query(ctx, drainStatement, l.epoch, l.low.id, handed, batchSize))
 		return err
 	})
 	if err != nil || len(events) == 0 {
 		return nil, err
 	}
 	slices.SortFunc(events, func(a, b *hub.Event) int { return int(a.Position - b.Position) })
-	l.published = max(l.published, l.handed) // the statement wrote the mark
+	l.published = max(l.published, hub.Position(handed)) // the statement wrote the mark
 	l.head = events[len(events)-1].Position
 	l.low.dirty = true
 	l.metrics.numbered(events)
@@ -167,7 +183,7 @@ func (l *leadership) publish(ctx context.Context, from, head hub.Position, event
 	if err != nil && ctx.Err() == nil {
 		l.log.WarnContext(ctx, "batch not published, replicas read it from the log", "err", err, "events", len(events), "head", head)
 	}
-	l.handed = max(l.handed, head)
+	l.handed.Store(max(l.handed.Load(), int64(head)))
 }
 
 // beat proves to Postgres and to the replicas that there is a leader, and sees whether it is still this one.
@@ -180,15 +196,15 @@ func (l *leadership) beat(ctx context.Context) error {
 		if epoch != l.epoch {
 			return errFenced
 		}
-		if l.published < l.handed || l.low.stored < l.low.id {
+		if handed := hub.Position(l.handed.Load()); l.published < handed || l.low.stored < l.low.id {
 			_, err := l.conn.Exec(ctx, `UPDATE reelay.state SET published = greatest(published, $2), outbox_low = greatest(outbox_low, $3)
-				WHERE epoch = $1`, l.epoch, l.handed, l.low.id)
+				WHERE epoch = $1`, l.epoch, handed, l.low.id)
 			if err != nil {
 				return err
 			}
-			l.published, l.low.stored = l.handed, l.low.id
+			l.published, l.low.stored = handed, l.low.id
 		}
-		return l.low.raise(ctx, l.conn)
+		return nil
 	})
 	if err != nil {
 		return err
@@ -196,6 +212,7 @@ func (l *leadership) beat(ctx context.Context) error {
 	if l.head > l.extended {
 		l.extend(ctx)
 	}
+	l.behind.Wait()
 	l.publish(ctx, l.head, l.head, nil)
 	return nil
 }
@@ -221,53 +238,5 @@ func (l *leadership) query(ctx context.Context, doing string, do func(context.Co
 	if err := do(ctx); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	return nil
-}
-
-// lowBound is an id below which the outbox is known to be empty for good. A scan that begins there does not wade
-// through the rows that an old snapshot (a dump, a forgotten transaction) keeps vacuum from removing.
-//
-// It is true of the outbox, whoever leads, and so the next leader begins with what the last one has stored. A crash of
-// Postgres takes nothing back of it: what it rests on, rows that were moved and ids that were drawn, was written before it.
-type lowBound struct {
-	id     int64 // the bound
-	stored int64 // what of it reelay.state has, at least
-	next   int64 // the bound that holds once every transaction up to mark has ended
-	mark   uint64
-	ready  bool // next and mark are set
-	dirty  bool // rows were moved since next was chosen
-}
-
-// raise moves the bound up where it may. It is sound because ids up to next were drawn before mark was, by
-// transactions that have all ended by the time the oldest running one is younger.
-func (b *lowBound) raise(ctx context.Context, conn *pgx.Conn) error {
-	if b.ready {
-		var settled bool
-		if err := conn.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint > $1", int64(b.mark)).Scan(&settled); err != nil {
-			return err
-		}
-		if !settled {
-			return nil
-		}
-		var lowest *int64
-		if err := conn.QueryRow(ctx, "SELECT min(id) FROM reelay.outbox WHERE id > $1", b.id).Scan(&lowest); err != nil {
-			return err
-		}
-		if lowest != nil {
-			b.next = min(b.next, *lowest-1)
-		}
-		b.id, b.ready = max(b.id, b.next), false
-	}
-	if !b.dirty {
-		return nil
-	}
-	if err := conn.QueryRow(ctx, "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM reelay.outbox_id_seq").Scan(&b.next); err != nil {
-		return err
-	}
-	// A statement of its own, and after the ids were read.
-	if err := conn.QueryRow(ctx, "SELECT pg_current_xact_id()::text::bigint").Scan(&b.mark); err != nil {
-		return err
-	}
-	b.ready, b.dirty = true, false
 	return nil
 }
