@@ -38,7 +38,7 @@ func (c *connection) expiring() {
 	c.mu.Unlock()
 	if !early {
 		c.say("expiring", nil, expiresData{Expires: expires})
-		c.pump()
+		c.out.wake()
 	}
 }
 

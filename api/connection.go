@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	// inFlightMost is how many frames lie in a transport at once: one that is being written, and one to follow it.
-	inFlightMost = 2
 	// repliesMost bounds the gateway's own frames that wait for a client that does not read.
 	repliesMost = 64
 	// expiringBefore is how long before its end a session is told.
@@ -27,8 +25,8 @@ const (
 // connection is one client that follows its user's events: it takes frames from its hub.Session at the speed at which its
 // transport takes them.
 //
-// Locks: mu may be held when a session's, a feed's or a transport's lock is taken, never the other way round, and not
-// across I/O: pump, which the bus calls, must not wait for any client.
+// Locks: mu may be held when a session's, a feed's or the outbox's lock is taken, never the other way round, and not
+// across I/O. The bus only wakes the outbox, and so waits neither for a client nor for mu.
 type connection struct {
 	server *Server
 	id     string
@@ -38,6 +36,7 @@ type connection struct {
 	// ctx is done when the connection closes, so that what is being read for it ends too.
 	ctx    context.Context
 	cancel context.CancelFunc
+	out    outbox
 
 	mu        sync.Mutex
 	transport transport       // nil until the client has been answered; guarded by mu, as all below
@@ -46,11 +45,10 @@ type connection struct {
 	filter    map[string]bool // nil: all videos; false: not the user's any more, so that only its last events can come
 	own       []frame         // the gateway's frames, to be sent before further events
 	numbered  int             // own frames made
-	inFlight  int             // frames given to the transport and not written yet
-	moved     time.Time       // when a frame was last given to an idle transport, or written
+	inFlight  bool            // the transport writes frames
 	placing   bool            // a goroutine gives the session a new place
 	closing   bool            // no event is given to the transport, and no frame queued any more
-	why       *problem        // what the client is told when the frames in flight are written; nil when that is done
+	why       *problem        // what the client is told when all before it is written; nil when the transport has it
 	ended     bool            // the transport has ended, or never came to be
 	timer     *time.Timer     // to the next of: no token in time, expiring, expired, cut off
 }
@@ -58,6 +56,7 @@ type connection struct {
 func newConnection(s *Server, q query) *connection {
 	c := &connection{server: s, id: newID(), query: q}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.out.turn = c.turn
 	for _, id := range q.videos {
 		if c.filter == nil {
 			c.filter = make(map[string]bool)
@@ -87,7 +86,7 @@ func (c *connection) open(ctx context.Context, p auth.Principal) error {
 	if err := c.stillGood(); err != nil {
 		return err
 	}
-	session, err := c.server.hub.Attach(ctx, owner(p), c.pump, hub.Options{Conflate: c.query.conflate})
+	session, err := c.server.hub.Attach(ctx, owner(p), c.out.wake, hub.Options{Conflate: c.query.conflate})
 	if err != nil {
 		return err
 	}
@@ -177,9 +176,8 @@ func (c *connection) saySnapshot(ctx context.Context, session *hub.Session, lost
 func (c *connection) connected(t transport) {
 	c.mu.Lock()
 	c.transport = t
-	closing := c.closing // the server began to drain before there was a way to tell
 	switch {
-	case closing:
+	case c.closing: // the server began to drain before there was a way to tell
 		c.after(closeGrace, t.cut)
 	case c.session != nil:
 		c.schedule()
@@ -187,34 +185,48 @@ func (c *connection) connected(t transport) {
 		c.after(c.server.limits.AuthTimeout, c.tooLate)
 	}
 	c.mu.Unlock()
-	switch {
-	case closing:
-		c.sayWhy()
-	case c.denied != nil:
+	if c.denied != nil {
 		c.close(c.denied)
-	default:
-		c.pump()
 	}
+	c.out.open()
 }
 
-// pump gives frames to the transport for as long as it takes them. It does not block: it is called by the bus, by the
-// transport when a frame has been written, and by whoever queues a frame.
-func (c *connection) pump() {
+// turn has the transport write what there is now, and returns when that is written. It reports whether there may be more
+// that was left for the next turn, and an error if nothing can be written any more. It is called by the outbox.
+func (c *connection) turn(l *load) (more bool, err error) {
+	defer func() { c.survived(recover()) }()
+	defer l.reset()
+	t := c.take(l)
+	if l.isEmpty() {
+		return false, nil
+	}
+	l.begun = time.Now()
+	if err := t.write(l); err != nil {
+		return false, err
+	}
+	if len(l.frames) > 0 {
+		c.sent(time.Since(l.begun))
+	}
+	return l.isFull(), nil
+}
+
+// take takes for the transport what is to be written: some of it, if it is much. The rest stays where it is.
+func (c *connection) take(l *load) transport {
+	l.beat = c.out.beat.Swap(false)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.transport != nil && c.inFlight < inFlightMost {
+	for !l.isFull() {
 		f, ok := c.next()
 		if !ok {
-			return
+			break
 		}
-		if c.inFlight == 0 {
-			c.moved = time.Now()
-		}
-		c.inFlight++
-		if err := c.transport.send(f); err != nil {
-			return // it has ended, and disconnected follows
-		}
+		l.add(f)
 	}
+	if len(c.own) == 0 {
+		l.why, c.why = c.why, nil
+	}
+	c.inFlight = len(l.frames) > 0
+	return c.transport
 }
 
 // next takes the next frame, and reports false if there is none for now. c.mu is held.
@@ -256,21 +268,17 @@ func (c *connection) replace(session *hub.Session, lost *hub.ErrReset) {
 	c.mu.Lock()
 	c.placing = false
 	c.mu.Unlock()
-	c.pump()
+	c.out.wake()
 }
 
-// sent is called by the transport when it has written a frame.
-func (c *connection) sent() {
+// sent is called when the frames of a load have been written, with how long that took.
+func (c *connection) sent(took time.Duration) {
 	c.mu.Lock()
-	c.inFlight--
-	took := time.Since(c.moved)
-	c.moved = time.Now()
+	c.inFlight = false
 	c.mu.Unlock()
 	if took > slowAfter {
 		c.close(errSlowConsumer) // it reads again, so it can be told
 	}
-	c.pump()
-	c.sayWhy()
 }
 
 // refusal finds how to tell of an error, and logs what is nobody's fault but ours.

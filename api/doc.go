@@ -18,20 +18,22 @@
 // # Those who stay
 //
 // A connection is what a WebSocket and an event stream have in common: who it is, what was asked for, the gateway's own
-// frames, the token's life, the end. A transport carries its frames.
+// frames, the token's life, the outbox, the end. A transport carries its frames.
 //
-//	hub.Session ─▶ connection ── send, end, cut ─▶ socket: melody, and wire below it
-//	                   ▲                           stream ─▶ line: chunked (HTTP/1.1) or multiplexed (HTTP/2)
-//	                   └────────── sent ───────────────┘
+//	bus ── wake ──▶ outbox ── turn ──▶ connection ── write, cut ──▶ socket: melody, and wire below it
+//	                                       ▲                        stream ─▶ line: chunked (HTTP/1.1) or multiplexed (HTTP/2)
+//	                          hub.Session ─┘
 //
-// A connection owns no queue of events. At most two frames lie in the transport; when one has been written, the pump takes
-// the next: first what the gateway itself has to say, then what hub.Session.Next gives. So a client that does not read
-// costs two frames and a cursor, and one that reads again goes on where it was.
+// A connection owns no queue of events. When its writer is ready to write it takes a load: first what the gateway itself
+// has to say, then what hub.Session.Next gives, 16 KiB and 64 frames at the most; and writes it by one system call. So a
+// client that does not read costs one load and a cursor, and one that reads again goes on where it was. And whatever came
+// before a writer's turn is written together, with no timer to wait for it: the busier the replica, the larger the loads.
 //
-// The bus calls pump, so nothing that waits for a client may happen under a connection's lock.
+// The bus only wakes writers, so nothing that waits for a client can hold it up.
 //
 // An idle client costs what it must. Its connection is taken over from net/http, whose request, buffers and goroutine go.
-// One goroutine reads it, and the outbox writes by another that lives while there is something to be written. Over HTTP/2, which net/http serves, a stream is a handler that waits.
+// One goroutine reads it, and the outbox writes by another that lives while there is something to be written. Over HTTP/2,
+// which net/http serves, a stream is a handler that waits.
 //
 // # Those who ask
 //

@@ -6,15 +6,14 @@ import (
 
 // How a connection ends:
 //
-//	open ── close(why) ──▶ closing: no further frame is given to the transport. When those in flight are written, it tells
-//	  │                    the client why, and ends.
+//	open ── close(why) ──▶ closing: no further event is given to the transport. When what it has is written, it tells the
+//	  │                    client why, and ends.
 //	  │                      │ closeGrace after close, whatever the client does: cut
 //	  ▼                      ▼
 //	ended ◀────────── disconnected, by the goroutine that reads the client
 
-// close ends the connection and tells the client why, at once if the transport is idle. It may block for as long as the
-// client takes nothing, closeGrace at the most. Frames that were not given to the transport are dropped: the cursor brings
-// them back. To close again changes nothing.
+// close ends the connection and has the client told why, at once if the transport is idle. It does not block. Frames that
+// were not given to the transport are dropped: the cursor brings them back. To close again changes nothing.
 func (c *connection) close(why *problem) {
 	c.mu.Lock()
 	if !c.closing {
@@ -38,27 +37,14 @@ func (c *connection) closeAnswered(why *problem) {
 	c.mu.Unlock()
 	c.cancel()
 	c.server.metrics.closes.WithLabelValues(why.Code).Inc()
-	c.sayWhy()
-}
-
-// sayWhy tells the client why, once, when all that goes before it is written.
-func (c *connection) sayWhy() {
-	c.mu.Lock()
-	why, transport := c.why, c.transport
-	if why == nil || transport == nil || c.inFlight > 0 || len(c.own) > 0 {
-		c.mu.Unlock()
-		return
-	}
-	c.why = nil
-	c.mu.Unlock()
-	transport.end(why)
+	c.out.wake()
 }
 
 // waiting tells whether frames wait for the client to take them.
 func (c *connection) waiting() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.inFlight > 0
+	return c.inFlight
 }
 
 // disconnected is called when the transport has ended, or did not come to be; by the goroutine that reads the client, as

@@ -40,12 +40,29 @@ func encodeEvent(e *hub.Event, id hub.Cursor) []byte {
 	return append(frame, '}')
 }
 
+// appendString appends text as JSON, as json.Marshal would write it.
 func appendString(to []byte, text string) []byte {
+	if isPlain(text) {
+		to = append(to, '"')
+		to = append(to, text...)
+		return append(to, '"')
+	}
 	encoded, err := json.Marshal(text)
 	if err != nil {
 		panic(fmt.Sprintf("a string cannot be encoded: %v", err)) // encoding/json replaces what is no UTF-8
 	}
 	return append(to, encoded...)
+}
+
+// isPlain tells whether JSON has nothing to escape in text: types, and nearly all keys.
+func isPlain(text string) bool {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c < ' ' || c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
+			return false
+		}
+	}
+	return true
 }
 
 // ownFrame is a frame of the gateway itself. Its id counts the frames of one connection.

@@ -139,6 +139,21 @@ func FuzzWire(f *testing.F) {
 	})
 }
 
+// TestAppendString_AsEncodingJSON compares the short way with the long one, for texts of all bytes and of few.
+func TestAppendString_AsEncodingJSON(t *testing.T) {
+	t.Parallel()
+	texts := []string{"", "video.updated", "vid_9", "é", "\xff", "\u2028", "a\x7fb"}
+	for c := range 256 {
+		texts = append(texts, "v"+string([]byte{byte(c)})+"w")
+	}
+	for _, text := range texts {
+		want, err := json.Marshal(text)
+		if got := appendString([]byte("x"), text); err != nil || string(got) != "x"+string(want) {
+			t.Errorf("%q became %s, want %s (%v)", text, got[1:], want, err)
+		}
+	}
+}
+
 func TestProblemOf_Unknown(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{errors.New("x"), &hub.ErrReset{Reason: hub.ReasonTooOld}} {

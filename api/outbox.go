@@ -1,103 +1,103 @@
 package api
 
 import (
-	"errors"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// errOutboxClosed is what an outbox that is closed answers to a frame.
-var errOutboxClosed = errors.New("nothing is written any more")
-
-// outbox is the writing half of a transport. It writes by a goroutine that lives for as long as there is something to be
+// outbox is the writing half of a connection. It writes by a goroutine that lives for as long as there is something to be
 // written: one that waits for more would keep, for each idle client, the stack that writing needs.
+//
+// It holds nothing that waits. The writer asks for all there is when it is ready to write, so that what comes while it
+// writes, or before its turn has come, is written together: the slower the writers, the larger their writes.
 type outbox struct {
-	// write writes all of a load, and returns when the next may follow. If it returns an error, none does.
-	write   func(load) error
+	// turn has written what there is, and reports whether some of it was left for another turn. After an error it is not
+	// called again.
+	turn    func(*load) (bool, error)
 	pulse   *time.Timer
 	writers sync.WaitGroup
 
-	mu      sync.Mutex // may be taken while the connection's is held
-	load    load       // guarded by mu, as all below
+	news atomic.Bool // there may be something that the writer has not looked for
+	beat atomic.Bool // a sign of life is due
+
+	mu      sync.Mutex // no other is taken while it is held
+	opened  bool       // guarded by mu, as all below
 	writing bool       // a goroutine writes
 	closed  bool       // nothing is written any more
 }
 
-// load is what there is to be written at a time.
-type load struct {
-	frames []frame
-	beat   bool     // a sign of life
-	why    *problem // what the client is told at the end
-}
-
-func (l *load) isEmpty() bool { return l.frames == nil && !l.beat && l.why == nil }
-
-// open has signs of life written every pingEvery.
-func (o *outbox) open() { o.pulse = time.AfterFunc(pingEvery, o.beat) }
-
-// put implements transport.send.
-func (o *outbox) put(f frame) error {
+// open begins to write, and has signs of life written every pingEvery.
+func (o *outbox) open() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed {
-		return errOutboxClosed
+	o.opened = true
+	o.pulse = time.AfterFunc(pingEvery, o.pulsate)
+	o.begin()
+}
+
+// wake has written what there is. It does not block, and is cheap where the writer has been told and has not looked yet.
+func (o *outbox) wake() {
+	if o.news.Load() || o.news.Swap(true) {
+		return
 	}
-	o.load.frames = append(o.load.frames, f)
-	o.begin()
-	return nil
-}
-
-// putLast has the client told why it is sent away.
-func (o *outbox) putLast(why *problem) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.load.why = why
 	o.begin()
 }
 
-func (o *outbox) beat() {
+func (o *outbox) pulsate() {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	if !o.closed {
 		o.pulse.Reset(pingEvery)
-		o.load.beat = true
-		o.begin()
 	}
+	o.mu.Unlock()
+	o.beat.Store(true)
+	o.wake()
 }
 
-// begin has what there is written. mu is held.
+// begin starts the writer, unless it is at work or may not be. mu is held.
 func (o *outbox) begin() {
-	if !o.writing && !o.closed {
+	if o.opened && !o.writing && !o.closed {
 		o.writing = true
 		o.writers.Go(o.run)
 	}
 }
 
 func (o *outbox) run() {
-	for l, more := o.take(); more; l, more = o.take() {
-		if err := o.write(l); err != nil {
+	l := takeLoad()
+	defer giveLoad(l)
+	for {
+		// All who are ready to run go first: among them who brings events, and may have more for this client. Where nobody
+		// is, this costs nothing to speak of.
+		runtime.Gosched()
+		o.news.Store(false) // before looking: what comes after that is news
+		more, err := o.turn(l)
+		if err != nil {
 			return // writing stays true, so that nobody begins again
+		}
+		if !more && o.rest() {
+			return
 		}
 	}
 }
 
-// take takes all there is to be written. It reports false if there is nothing, and writing is over then.
-func (o *outbox) take() (load, bool) {
+// rest ends the writing, unless there is news.
+func (o *outbox) rest() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	taken := o.load
-	o.load = load{}
-	o.writing = !o.closed && !taken.isEmpty()
-	return taken, o.writing
+	o.writing = o.news.Load()
+	return !o.writing
 }
 
 // close ends writing. It waits for what is being written: the way for it has to be cut before.
 func (o *outbox) close() {
 	o.mu.Lock()
 	o.closed = true
-	o.mu.Unlock()
 	if o.pulse != nil {
 		o.pulse.Stop()
 	}
+	o.mu.Unlock()
 	o.writers.Wait()
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/reelay/reelay/hub"
 )
 
-// say queues a frame of the gateway's own; pump sends it.
+// say queues a frame of the gateway's own, to be sent when the outbox is woken.
 func (c *connection) say(kind string, cursor *hub.Cursor, data any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -32,20 +32,15 @@ func (c *connection) reply() {
 		c.close(errSlowConsumer)
 		return
 	}
-	c.pump()
+	c.out.wake()
 }
 
 // announce tells a session what concerns all of them. It does not block: there are others to be told.
 func (c *connection) announce(p *problem) {
-	if !c.authenticated() {
-		return
+	if c.authenticated() {
+		c.say("error", nil, errorOf(p, nil))
+		c.reply()
 	}
-	c.say("error", nil, errorOf(p, nil))
-	if c.isFull() {
-		c.server.tasks.Go(func() { c.close(errSlowConsumer) }) // some client may not read
-		return
-	}
-	c.pump()
 }
 
 // isFull tells whether too many of the gateway's own frames wait for the client.

@@ -22,7 +22,7 @@ func (s *Server) Revoke(user, tokenID string) {
 	s.mu.Unlock()
 	for _, c := range connections {
 		if p, open := c.principalNow(); open && concerns(p) {
-			s.tasks.Go(func() { c.close(errRevoked) }) // some client may not read
+			c.close(errRevoked)
 		}
 	}
 	for _, poll := range polls {

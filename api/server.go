@@ -175,7 +175,7 @@ func (s *Server) drain(ctx context.Context) {
 		some := remaining[:(len(remaining)+left-1)/left] // rounded up: one client alone need not wait
 		remaining = remaining[len(some):]
 		for _, c := range some {
-			s.tasks.Go(func() { c.close(errRestart) }) // some client may not read
+			c.close(errRestart)
 		}
 		if len(remaining) > 0 {
 			pause(ctx, drainFor/steps)

@@ -28,13 +28,11 @@ type socket struct {
 	limiter rate.Limiter
 	wire    wire
 	melody  *melody.Session // set before the connection is told of the socket
-	out     outbox
-	bad     int // frames in error; used by the reading goroutine alone
+	bad     int             // frames in error; used by the reading goroutine alone
 }
 
 func newSocket(c *connection) *socket {
 	t := &socket{connection: c, limiter: *newFrameLimiter(c.server.limits)}
-	t.out.write = t.write
 	t.wire.socket = t
 	return t
 }
@@ -49,7 +47,6 @@ func (t *socket) opened(session *melody.Session) {
 	conn.SetPingHandler(func(data string) error { t.pinged(conn, data); return nil })
 	conn.SetCloseHandler(func(code int, _ string) error { t.parting(conn, code); return nil })
 	t.melody = session
-	t.out.open()
 	t.connected(t)
 	t.read(conn)
 }
@@ -78,27 +75,9 @@ func (t *socket) read(conn *websocket.Conn) {
 // late is called when a message takes longer than messageLimit.
 func (t *socket) late() { t.tracked(func() { t.close(errFrameTimeout) }) }
 
-// send implements transport.
-func (t *socket) send(f frame) error { return t.out.put(f) }
-
-// write is called by the outbox.
-func (t *socket) write(l load) (err error) {
-	defer func() { t.survived(recover()) }()
-	conn := t.melody.WebsocketConnection()
-	if l.beat {
-		err = conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeLimit))
-	}
-	for _, f := range l.frames {
-		if err == nil {
-			err = conn.SetWriteDeadline(time.Now().Add(writeLimit))
-		}
-		if err == nil {
-			err = conn.WriteMessage(websocket.TextMessage, f.json)
-		}
-		if err == nil {
-			t.sent()
-		}
-	}
+// write implements transport. What it writes but the last frame, wire keeps until that comes.
+func (t *socket) write(l *load) error {
+	err := t.writeOut(t.melody.WebsocketConnection(), l)
 	if err != nil && !errors.Is(err, websocket.ErrCloseSent) { // which says that it ends anyway
 		t.failed(err)
 		t.cut()
@@ -106,14 +85,36 @@ func (t *socket) write(l load) (err error) {
 	return err
 }
 
-// end implements transport: it sends the close frame, which the client answers with its own. The
-// socket stays until then, or until it is cut: one that is closed while something of the client is unread is reset, so
-// that the close frame could get lost.
-func (t *socket) end(why *problem) {
+func (t *socket) writeOut(conn *websocket.Conn, l *load) error {
+	deadline := l.begun.Add(writeLimit)
+	if l.beat {
+		if err := conn.WriteControl(websocket.PingMessage, nil, deadline); err != nil {
+			return err
+		}
+	}
+	for i, f := range l.frames {
+		if i < len(l.frames)-1 {
+			_ = conn.SetWriteDeadline(moreFollows) // it never fails: it is for the next frame
+		} else {
+			_ = conn.SetWriteDeadline(deadline)
+		}
+		if err := conn.WriteMessage(websocket.TextMessage, f.json); err != nil {
+			return err
+		}
+	}
+	if l.why != nil {
+		t.sayWhy(conn, l.why)
+	}
+	return nil
+}
+
+// sayWhy sends the close frame, which the client answers with its own. The socket stays until then, or until it is cut:
+// one that is closed while something of the client is unread is reset, so that the close frame could get lost.
+func (t *socket) sayWhy(conn *websocket.Conn, why *problem) {
 	message := websocket.FormatCloseMessage(why.Close, why.Code)
 	// Not melody's own, after which it closes the socket without waiting for the client's answer. If it fails, the
 	// library has sent one already or the socket is stuck or gone, and there is nobody to be told.
-	_ = t.melody.WebsocketConnection().WriteControl(websocket.CloseMessage, message, time.Now().Add(closeGrace))
+	_ = conn.WriteControl(websocket.CloseMessage, message, time.Now().Add(closeGrace))
 }
 
 // cut implements transport.

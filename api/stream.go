@@ -12,7 +12,6 @@ import (
 type stream struct {
 	*connection
 
-	out  outbox
 	line line
 }
 
@@ -30,7 +29,6 @@ type line interface {
 // net/http and returns; over HTTP/2 it returns when the stream has ended.
 func (s *Server) serveStream(c *gin.Context, conn *connection) {
 	t := &stream{connection: conn}
-	t.out.write = t.write
 	if c.Request.ProtoMajor >= 2 {
 		t.line = newMultiplexed(c)
 		t.run()
@@ -52,7 +50,6 @@ func (t *stream) run() {
 	defer t.server.unregister(t.connection)
 	defer t.gone()
 	defer func() { t.survived(recover()) }()
-	t.out.open()
 	t.connected(t)
 	t.line.wait()
 }
@@ -65,18 +62,11 @@ func (t *stream) gone() {
 	t.disconnected()
 }
 
-// send implements transport.
-func (t *stream) send(f frame) error { return t.out.put(f) }
-
-// end implements transport.
-func (t *stream) end(why *problem) { t.out.putLast(why) }
-
 // cut implements transport.
 func (t *stream) cut() { t.line.cut() }
 
-// write is called by the outbox.
-func (t *stream) write(l load) error {
-	defer func() { t.survived(recover()) }()
+// write implements transport.
+func (t *stream) write(l *load) error {
 	if err := t.writeOut(l); err != nil {
 		if isTimeout(err) {
 			t.close(errSlowConsumer) // it cannot be told: it takes nothing
@@ -84,16 +74,13 @@ func (t *stream) write(l load) error {
 		t.line.cut()
 		return err
 	}
-	for range l.frames {
-		t.sent()
-	}
 	if l.why != nil {
 		t.line.cut()
 	}
 	return nil
 }
 
-func (t *stream) writeOut(l load) error {
+func (t *stream) writeOut(l *load) error {
 	buffer := takeBuffer()
 	defer giveBuffer(buffer)
 	for _, f := range l.frames {

@@ -36,7 +36,7 @@ func newMelody(limits Limits) *melody.Melody {
 	m.Upgrader.Subprotocols = []string{subprotocol}
 	m.Upgrader.HandshakeTimeout = limits.HeaderTimeout
 	// Each connection has a buffer for reading: what clients send is small, and rare. One for writing it has while it
-	// writes; a frame larger than that takes a second system call.
+	// writes; the last frame of a load, if it is larger than that, takes a second system call.
 	m.Upgrader.ReadBufferSize, m.Upgrader.WriteBufferSize, m.Upgrader.WriteBufferPool = 256, 4096, new(sync.Pool)
 	// Compression stays off: its window costs each connection more memory than everything else together.
 	m.Upgrader.EnableCompression = false

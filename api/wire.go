@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,6 +23,10 @@ const (
 	// to read as others; libraries that cut messages at all make pieces of kilobytes.
 	fragmentsMost = 1024
 )
+
+// moreFollows is the deadline for a frame that others follow at once: until the last of them comes, wire keeps it, and
+// writes all by one system call.
+var moreFollows = time.Unix(1, 0)
 
 // errFragments ends the reading of a client that sends a message in too many frames.
 var errFragments = errors.New("a message of too many frames")
@@ -45,12 +50,16 @@ func (w *wire) takeOver(from http.ResponseWriter) (*taken, error) {
 	return &taken{w, buffered}, err
 }
 
-// wire is the connection under a WebSocket. It changes nothing that passes, and looks at the frames of the client for
-// what the libraries above do not tell: that a message was begun and is not brought to its end, which would hold the
-// connection for ever, since every pong in between extends the deadline of reading.
+// wire is the connection under a WebSocket. It writes the frames of a load at once, where the library above would write
+// each by itself. And it looks at the frames of the client for what the libraries do not tell: that a message was begun and
+// is not brought to its end, which would hold the connection for ever, since every pong in between extends the deadline of
+// reading.
 type wire struct {
 	net.Conn
 	socket *socket // is told when a message takes longer than messageLimit
+
+	more bool          // the next frame is to be kept; guarded by the library's lock for writing, as the next
+	held *bytes.Buffer // frames that are kept; nil if there are none
 
 	// All below is used by the reading goroutine alone.
 	header  [14]byte // of the frame that is arriving: 2 bytes, up to 8 of length, 4 of mask
@@ -73,28 +82,60 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn. The deadline set holds for the first part, and each further one has its own: who takes the
-// largest frame slowly is slow and has to get it some day, and who takes nothing of it is gone. No ping can be sent
-// meanwhile, so that taking the frame counts as a pong.
-func (w *wire) Write(p []byte) (n int, err error) {
-	if other := w.reworded(p); other != nil {
-		if _, err := w.Conn.Write(other); err != nil {
-			return 0, err
-		}
-		return len(p), nil
+// SetWriteDeadline implements net.Conn. The library calls it before each frame, under the lock that makes frames whole;
+// the deadline moreFollows has the frame kept, to be written with those after it.
+func (w *wire) SetWriteDeadline(t time.Time) error {
+	if w.more = t.Equal(moreFollows); w.more {
+		return nil
 	}
-	err = inParts(p, func(part []byte) error {
-		if n > 0 {
+	return w.Conn.SetWriteDeadline(t)
+}
+
+// Write implements net.Conn. It is called under the library's lock, as SetWriteDeadline is, with one frame, or with a
+// large one in two pieces.
+func (w *wire) Write(p []byte) (int, error) {
+	if w.more || w.held != nil && isPingOrPong(p) { // which goes with the frames around it
+		if w.held == nil {
+			w.held = takeBuffer()
+		}
+		return w.held.Write(p)
+	}
+	n := len(p)
+	if other := w.reworded(p); other != nil {
+		p = other
+	}
+	if w.held == nil {
+		return n, w.writeOut(p)
+	}
+	held := w.held
+	w.held = nil
+	defer giveBuffer(held)
+	held.Write(p)
+	return n, w.writeOut(held.Bytes())
+}
+
+// isPingOrPong tells what begins a frame, where it does not follow the first piece of a large one.
+func isPingOrPong(p []byte) bool {
+	const finalPing, finalPong = 0x89, 0x8a
+	return p[0] == finalPing || p[0] == finalPong
+}
+
+// writeOut writes. The deadline set holds for the first part, and each further one has its own: who takes the largest
+// frame slowly is slow and has to get it some day, and who takes nothing of it is gone. No ping can be sent meanwhile, so
+// that taking the frame counts as a pong.
+func (w *wire) writeOut(p []byte) error {
+	first := true
+	return inParts(p, func(part []byte) error {
+		if !first {
 			now := time.Now()
-			if err := errors.Join(w.SetWriteDeadline(now.Add(writeLimit)), w.SetReadDeadline(now.Add(pongLimit))); err != nil {
+			if err := errors.Join(w.Conn.SetWriteDeadline(now.Add(writeLimit)), w.SetReadDeadline(now.Add(pongLimit))); err != nil {
 				return err
 			}
 		}
-		written, err := w.Conn.Write(part)
-		n += written
+		first = false
+		_, err := w.Conn.Write(part)
 		return err
 	})
-	return n, err
 }
 
 // inParts writes p in parts of writePart, so that each can have its own deadline, until one is an error.

@@ -19,6 +19,7 @@ func TestBus_DropsForgedMessages(t *testing.T) {
 	replica.subscribe(t, "alice", "bob")
 	spy := newSpy(t, server.URL())
 	leader.mustPublish(t, "bob", "alice", "alice")
+	replica.await(t, "mark", up, isMarkTo(3)) // all of it has come: what comes from here on is a test's
 	event, bobs, mark := spy.last(t, channelsOf("alice")...), spy.last(t, channelsOf("bob")...), spy.last(t, control)
 	const other = "what somebody else would use as a secret"
 	alices := event.channel

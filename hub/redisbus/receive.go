@@ -18,9 +18,6 @@ const (
 	// greeting bounds the connecting, the greeting and the first SUBSCRIBE together, so that a bus that can't be
 	// reached is told as down within a second of the start.
 	greeting = 900 * time.Millisecond
-	// arrivalsAhead is how far reading may be ahead of delivering. When it is full the reader waits, and Redis buffers;
-	// when it buffers too much it cuts us off, and that is an outage like any other.
-	arrivalsAhead = 64
 )
 
 var (
@@ -33,16 +30,7 @@ type receiving struct {
 	*link
 	pubsub   *redis.PubSub
 	kick     chan struct{} // tells the writer to look
-	arrivals chan arrival  // closed by the reader when the link is broken
-}
-
-// arrival is one thing that Redis sent, in the order in which it sent it. One of event, mark and confirmed is set.
-type arrival struct {
-	log       string
-	epoch     hub.Epoch
-	event     *hub.Event
-	mark      *hub.Mark
-	confirmed string // the channel of a confirmation
+	arrivals *arrivals     // ended by the reader when the link is broken
 }
 
 // connect connects, and asks for the control channel.
@@ -64,7 +52,7 @@ func (b *Bus) connect(ctx context.Context) (*receiving, error) {
 	b.metrics.connections.Inc()
 	return &receiving{
 		link: l, pubsub: pubsub,
-		kick: make(chan struct{}, 1), arrivals: make(chan arrival, arrivalsAhead),
+		kick: make(chan struct{}, 1), arrivals: newArrivals(),
 	}, nil
 }
 
@@ -117,7 +105,7 @@ func (b *Bus) carry(ctx context.Context, out *outlet) error {
 // read hands on what Redis sends. It waits without a deadline: one that passes in the midst of a message would leave
 // its second half to be read as the next. The clock is watched by dispatch, which breaks the link.
 func (b *Bus) read(ctx context.Context, l *receiving, s *signer) {
-	defer close(l.arrivals)
+	defer l.arrivals.end()
 	var d decoder
 	for {
 		reply, err := l.pubsub.Receive(ctx)
@@ -126,6 +114,7 @@ func (b *Bus) read(ctx context.Context, l *receiving, s *signer) {
 			return
 		}
 		var a arrival
+		var size int
 		switch reply := reply.(type) {
 		case *redis.Subscription:
 			a.confirmed = reply.Channel
@@ -134,12 +123,11 @@ func (b *Bus) read(ctx context.Context, l *receiving, s *signer) {
 				b.reject(ctx, err)
 				continue
 			}
+			size = len(reply.Payload)
 		default:
 			continue
 		}
-		select {
-		case l.arrivals <- a:
-		case <-l.gone:
+		if !l.arrivals.put(a, size, l.gone) {
 			return
 		}
 	}
@@ -210,7 +198,8 @@ func (b *Bus) reject(ctx context.Context, err error) {
 func (b *Bus) dispatch(ctx context.Context, l *receiving, out *outlet) error {
 	silence := time.NewTimer(Silence)
 	defer silence.Stop()
-	for {
+	var all []arrival
+	for ended := false; !ended; {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -218,27 +207,37 @@ func (b *Bus) dispatch(ctx context.Context, l *receiving, out *outlet) error {
 			return errSilent
 		case <-out.late:
 			out.overdue(ctx, errUnheard)
-		case a, open := <-l.arrivals:
-			switch {
-			case !open:
-				<-l.gone
-				return l.cause
-			case a.event != nil:
-				if b.wants(a.event.Owner) {
-					b.metrics.events.Inc()
-					out.Deliver(a.log, a.epoch, a.event)
+		case <-l.arrivals.some:
+			all, ended = l.arrivals.take(all)
+			for i := range all {
+				if b.handOver(ctx, &all[i], out) {
+					silence.Reset(Silence)
 				}
-			case a.mark != nil:
-				silence.Reset(Silence)
-				b.metrics.marks.Inc()
-				out.Advance(*a.mark)
-				// After the mark, not before: part of what it vouches for may have been published before we listened.
-				if b.arise() {
-					out.up(ctx)
-				}
-			default:
-				b.confirmed(a.confirmed)
 			}
 		}
 	}
+	<-l.gone
+	return l.cause
+}
+
+// handOver hands one arrival over. It reports whether that was a mark.
+func (b *Bus) handOver(ctx context.Context, a *arrival, out *outlet) (marked bool) {
+	switch {
+	case a.event != nil:
+		if b.wants(a.event.Owner) {
+			b.metrics.events.Inc()
+			out.Deliver(a.log, a.epoch, a.event)
+		}
+	case a.mark != nil:
+		b.metrics.marks.Inc()
+		out.Advance(*a.mark)
+		// After the mark, not before: part of what it vouches for may have been published before we listened.
+		if b.arise() {
+			out.up(ctx)
+		}
+		return true
+	default:
+		b.confirmed(a.confirmed)
+	}
+	return false
 }

@@ -1,0 +1,49 @@
+package api
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// loadBytes is how large a load has become when nothing more is added. Ever larger ones would save ever less, and who
+	// takes one load slowly is thought slow.
+	loadBytes = 16 << 10
+	// loadFrames is how many frames a load has at the most.
+	loadFrames = 64
+)
+
+// load is what a transport writes at a time, in this order: by one system call, unless it is large.
+type load struct {
+	beat   bool // a sign of life
+	frames []frame
+	why    *problem  // what the client is told at the end; nil if this is not the end
+	size   int       // bytes of frames
+	begun  time.Time // when writing it began
+}
+
+func (l *load) add(f frame) {
+	l.frames = append(l.frames, f)
+	l.size += len(f.json)
+}
+
+func (l *load) isFull() bool { return l.size >= loadBytes || len(l.frames) >= loadFrames }
+
+func (l *load) isEmpty() bool { return len(l.frames) == 0 && !l.beat && l.why == nil }
+
+// reset makes the load an empty one, which keeps no frame alive.
+func (l *load) reset() {
+	clear(l.frames)
+	*l = load{frames: l.frames[:0]}
+}
+
+var loads = sync.Pool{New: func() any { return new(load) }}
+
+func takeLoad() *load {
+	return loads.Get().(*load) //nolint:errcheck // giveLoad alone puts something there
+}
+
+func giveLoad(l *load) {
+	l.reset()
+	loads.Put(l)
+}
