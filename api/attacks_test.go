@@ -98,12 +98,12 @@ func (a answer) letIn(t *testing.T, by asking) {
 func (w *world) healthy() {
 	w.Helper()
 	synctest.Wait()
-	before := w.metric("reelay_hub_sessions")
+	before := w.metric("reelay_sessions")
 	c := w.live("somebody else")
 	w.publish(updated("somebody else", "v", `{}`))
 	c.next("video.updated")
 	hangUp(c)
-	if got := w.metric("reelay_hub_sessions"); got != before {
+	if got := w.metric("reelay_sessions"); got != before {
 		w.Errorf("%s sessions are left, want %s as before", got, before)
 	}
 }

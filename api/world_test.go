@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -194,15 +195,48 @@ func (w *world) metrics() string {
 	return recorder.Body.String()
 }
 
-// metric returns a metric by its name and labels as they stand in /metrics; "0" if it is not there.
-func (w *world) metric(name string) string {
+// metric returns a metric by its name and labels as they stand in /metrics; "0" if what it counts has not happened. One
+// that nobody registered, or with other labels, fails the test: it would stay 0 whatever happens.
+func (w *world) metric(series string) string {
 	w.Helper()
+	if name, labels := named(series); !w.registered(name, labels) {
+		w.Fatalf("no metric %s is registered with the labels {%s}", name, labels)
+	}
 	for line := range strings.Lines(w.metrics()) {
-		if value, found := strings.CutPrefix(line, name+" "); found {
+		if value, found := strings.CutPrefix(line, series+" "); found {
 			return strings.TrimSpace(value)
 		}
 	}
 	return "0"
+}
+
+// label is one label of a series in /metrics. No value that a test asks for holds a quotation mark.
+var label = regexp.MustCompile(`(\w+)="[^"]*"`)
+
+// named returns the name of a series, and those of its labels with commas between them.
+func named(series string) (name, labels string) {
+	name, rest, _ := strings.Cut(series, "{")
+	var names []string
+	for _, match := range label.FindAllStringSubmatch(rest, -1) {
+		names = append(names, match[1])
+	}
+	return name, strings.Join(names, ",")
+}
+
+// registered reports whether there is a metric with these labels, though it may have no series yet.
+func (w *world) registered(name, labels string) bool {
+	descriptions := make(chan *prometheus.Desc)
+	go func() { // ends when all have been read below
+		defer close(descriptions)
+		w.registry.Describe(descriptions)
+	}()
+	found := false
+	for d := range descriptions {
+		// A description tells what it describes as text alone.
+		text := d.String()
+		found = found || strings.HasPrefix(text, `Desc{fqName: "`+name+`",`) && strings.HasSuffix(text, `variableLabels: {`+labels+`}}`)
+	}
+	return found
 }
 
 // secret notes what must not be told, and returns it.
