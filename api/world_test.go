@@ -320,7 +320,14 @@ type answer struct {
 }
 
 // send sends bytes on a connection of its own and reads one answer. What the server does not take is not sent.
-func (w *world) send(text string) answer {
+func (w *world) send(text string) (a answer) {
+	w.Helper()
+	w.exchange(text, func(conn net.Conn) { a = w.read(conn) })
+	return a
+}
+
+// exchange sends bytes on a connection of its own, which ends when read returns.
+func (w *world) exchange(text string, read func(net.Conn)) {
 	w.Helper()
 	conn, err := w.dialer(context.Background(), "", "")
 	if err != nil {
@@ -332,27 +339,34 @@ func (w *world) send(text string) answer {
 		defer close(written)
 		_, _ = io.WriteString(conn, text)
 	}()
-	a := w.read(conn)
+	read(conn)
 	conn.Close()
 	<-written
-	return a
 }
 
 // read reads one answer.
 func (w *world) read(from io.Reader) answer {
+	w.Helper()
+	a, err := w.readSome(from)
+	if err != nil {
+		w.Fatalf("read the body of an answer: %v", err)
+	}
+	return a
+}
+
+// readSome reads one answer, and as much of its body as comes without an error.
+func (w *world) readSome(from io.Reader) (answer, error) {
 	w.Helper()
 	response, err := http.ReadResponse(newReader(from), nil)
 	if err != nil {
 		w.Fatalf("read an answer: %v", err)
 	}
 	defer response.Body.Close()
-	var body []byte
-	if response.StatusCode != http.StatusSwitchingProtocols {
-		if body, err = io.ReadAll(response.Body); err != nil {
-			w.Fatalf("read the body of an answer: %v", err)
-		}
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		return answer{Response: response}, nil
 	}
-	return answer{response, string(body)}
+	body, err := io.ReadAll(response.Body)
+	return answer{response, string(body)}, err
 }
 
 // pass lets time pass, and everybody do what is to be done by then.
