@@ -74,7 +74,7 @@ func (f *flows) add(one *flow) {
 		{&f.redis, u.redis},
 		{&f.writers, u.writers},
 		{&f.reading, u.reading},
-		{&f.all, u.leader + u.replica + u.redis + u.writers + u.reading},
+		{&f.all, u.servers()},
 		{&f.load, u.ours},
 	} {
 		*part.to = append(*part.to, part.used.Seconds()/n)
