@@ -34,6 +34,9 @@ tables:
                not change.
   storm        10,000 clients that come back at once, one UPDATE of 50,000 rows, and 1,000 clients that were away for
                five seconds.
+  steady       How large the tables stay under constant load (--rate) for a while (--steady), with events kept for a sixth
+               of it, or a minute: sizes, rows, latency and the gateway's memory at twelve moments, and at the end the
+               last quarter against the second. What does not grow stays near 1.00.
 
 Each table says how many events were lost or came twice; if any were, the exit code is 1. Machines are noisy: what is
 compared takes turns, and the medians of all rounds are printed. Other programs that are busy meanwhile spoil it, and
@@ -42,6 +45,7 @@ rougher. Ctrl-C ends it at any time, and leaves nothing behind.
 
   bin/bench --quick all                                  a first look
   bin/bench --json bench.json --plot bench.svg all       figures to keep, and bars to look at
+  bin/bench --steady 1h steady                           do the tables stay as they are?
   bin/bench --rounds 1 --profiles /tmp/p throughput      where the time goes: go tool pprof -top /tmp/p/*-leader.pprof
 
 flags:
@@ -53,6 +57,8 @@ type options struct {
 	seconds  time.Duration
 	rounds   int
 	conns    int
+	rate     int           // of steady: commits a second
+	steady   time.Duration // how long steady takes
 	quick    bool
 	json     string
 	plot     string
@@ -71,6 +77,7 @@ var benches = []struct {
 	{"memory", memory},
 	{"scaling", scaling},
 	{"storm", storm},
+	{"steady", steady},
 }
 
 func main() {
@@ -126,7 +133,9 @@ func parse(args []string, out io.Writer) (o options, names []string, err error) 
 	flags.DurationVar(&o.seconds, "time", 4*time.Second, "how long each measurement takes")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each is repeated; medians are printed")
 	flags.IntVar(&o.conns, "connections", 10_000, "of memory and storm: how many clients")
-	flags.BoolVar(&o.quick, "quick", false, "one round of one second each, and smaller crowds; --time, --rounds and --connections still count")
+	flags.DurationVar(&o.steady, "steady", time.Minute, "of steady: how long it takes; an hour is a real run")
+	flags.IntVar(&o.rate, "rate", 1000, "of steady: how many rows are updated in a second")
+	flags.BoolVar(&o.quick, "quick", false, "one round of one second each, smaller crowds, ten seconds of steady; --time, --rounds, --connections and --steady still count")
 	flags.StringVar(&o.json, "json", "", "`file` for the figures as JSON")
 	flags.StringVar(&o.plot, "plot", "", "`file` for the figures as bars, an .svg")
 	flags.StringVar(&o.profiles, "profiles", "", "`folder` for CPU profiles of the gateways, taken by throughput")
@@ -179,6 +188,9 @@ func (o options) complete(names []string, given map[string]bool) (options, []str
 		if !given["connections"] {
 			o.conns = 3000
 		}
+		if !given["steady"] {
+			o.steady = 10 * time.Second
+		}
 	}
 	switch {
 	case len(names) == 0:
@@ -187,6 +199,10 @@ func (o options) complete(names []string, given map[string]bool) (options, []str
 		return o, nil, fmt.Errorf("--time %v: must be at least 1s", o.seconds)
 	case o.rounds < 1 || o.conns < 1:
 		return o, nil, errors.New("--rounds and --connections must be at least 1")
+	case o.steady < 5*time.Second:
+		return o, nil, fmt.Errorf("--steady %v: must be at least 5s", o.steady)
+	case o.rate < 1:
+		return o, nil, errors.New("--rate must be at least 1")
 	case o.plot != "" && !strings.EqualFold(filepath.Ext(o.plot), ".svg"):
 		return o, nil, fmt.Errorf("--plot %s: the picture is an SVG, so its name must end in .svg", o.plot)
 	}
