@@ -45,6 +45,9 @@ type load struct {
 	// always.
 	begin func(c commit) bool
 
+	// after is called after each commit; nil for nothing.
+	after func(c commit) error
+
 	conns []*pgx.Conn
 }
 
@@ -191,6 +194,9 @@ func (l *load) write(ctx context.Context, conn *pgx.Conn, c commit) error {
 	}
 	for _, video := range c.videos {
 		l.ledger.committed(video, c.number)
+	}
+	if l.after != nil {
+		return l.after(c)
 	}
 	return nil
 }

@@ -25,8 +25,9 @@ const usage = `bench measures Reelay on this machine, each figure beside the lim
 tables:
   writers      What the trigger costs those who write: updates a second with no trigger (the limit), with one that only
                inserts a row into an outbox, with plain pg_notify, and with Reelay.
-  latency      Milliseconds from before a COMMIT to the client's socket, for 1,000 users with 10 videos: one client that
-               LISTENs (the limit), Reelay on one replica and on three.
+  latency      Milliseconds from before an UPDATE that commits to the client's socket, for 1,000 users with 10 videos: one
+               client that LISTENs, a bare gorilla/websocket server that is told of each commit by who made it (the
+               limits), Reelay on one replica and on three.
   throughput   Events a second when more are waiting than can be delivered, and CPU seconds of each server for 100,000 of
                them, beside the same updates without a trigger, and beside a loop around gorilla/websocket that only writes.
   memory       Resident memory of a replica for each idle, authenticated connection.

@@ -56,7 +56,7 @@ func TestBench_MeasuresWithNothingLost(t *testing.T) {
 	if err := json.Unmarshal(content, &report); err != nil {
 		t.Fatal(err)
 	}
-	if len(report.Tables) != 3 || len(report.Tables[0].Rows) != 9 || len(report.Tables[1].Rows) != 6 || len(report.Tables[2].Rows) != 13 {
+	if len(report.Tables) != 3 || len(report.Tables[0].Rows) != 12 || len(report.Tables[1].Rows) != 6 || len(report.Tables[2].Rows) != 13 {
 		t.Fatalf("got %+v, want the tables latency, storm and steady with all their rows", report)
 	}
 	for _, r := range report.Tables[0].Rows {

@@ -162,7 +162,7 @@ func (r *saturation) updatesAlone(ctx context.Context, _ string) (*flow, error) 
 	defer func() { _ = s.stop(ctx) }()
 	writers := bulk(s, newLedger(users, perUser))
 	defer writers.close(ctx)
-	if err := writers.connect(ctx); err != nil {
+	if err := writers.warm(ctx); err != nil {
 		return nil, err
 	}
 	m, err := s.newMeter(ctx)
