@@ -30,7 +30,8 @@ tables:
                limits), Reelay on one replica and on three.
   throughput   Events a second when more are waiting than can be delivered, and CPU seconds of each server for 100,000 of
                them, beside the same updates without a trigger, and beside a loop around gorilla/websocket that only writes.
-  memory       Resident memory of a replica for each idle, authenticated connection.
+  memory       Resident memory of a replica for each idle, authenticated connection, and how many connect in a second: by
+               10,000 and 20,000 WebSockets and as many event streams, or by --connections.
   scaling      CPU of one replica for an event of its own users, while other replicas and other users come: it should
                not change.
   storm        10,000 clients that come back at once, one UPDATE of 50,000 rows, and 1,000 clients that were away for
@@ -46,6 +47,7 @@ rougher. Ctrl-C ends it at any time, and leaves nothing behind.
 
   bin/bench --quick all                                  a first look
   bin/bench --json bench.json --plot bench.svg all       figures to keep, and bars to look at
+  bin/bench --connections 50000 memory                   where so many files may be opened (ulimit -n)
   bin/bench --steady 1h steady                           do the tables stay as they are?
   bin/bench --rounds 1 --profiles /tmp/p throughput      where the time goes: go tool pprof -top /tmp/p/*-leader.pprof
 
@@ -57,7 +59,8 @@ type options struct {
 	reelay   string
 	seconds  time.Duration
 	rounds   int
-	conns    int
+	sizes    sizes // of crowds: memory tries each, storm the first
+	unfit    string
 	rate     int           // of steady: commits a second
 	steady   time.Duration // how long steady takes
 	quick    bool
@@ -106,6 +109,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	o.unfit = o.fit()
 	o.progress = newProgress(stderr)
 	defer o.progress.close()
 	r := &report{Machine: describe(ctx, o), Quick: o.quick, Seconds: o.seconds.Seconds(), Rounds: o.rounds}
@@ -133,7 +137,8 @@ func parse(args []string, out io.Writer) (o options, names []string, err error) 
 	flags.StringVar(&o.reelay, "reelay", "", "`path` of the gateway; reelay beside this program, by default")
 	flags.DurationVar(&o.seconds, "time", 4*time.Second, "how long each measurement takes")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each is repeated; medians are printed")
-	flags.IntVar(&o.conns, "connections", 10_000, "of memory and storm: how many clients")
+	o.sizes = sizes{10_000, 20_000}
+	flags.Var(&o.sizes, "connections", "of memory: how many `clients`, each of several numbers; of storm: the first of them")
 	flags.DurationVar(&o.steady, "steady", time.Minute, "of steady: how long it takes; an hour is a real run")
 	flags.IntVar(&o.rate, "rate", 1000, "of steady: how many rows are updated in a second")
 	flags.BoolVar(&o.quick, "quick", false, "one round of one second each, smaller crowds, ten seconds of steady; --time, --rounds, --connections and --steady still count")
@@ -187,7 +192,7 @@ func (o options) complete(names []string, given map[string]bool) (options, []str
 			o.rounds = 1
 		}
 		if !given["connections"] {
-			o.conns = 3000
+			o.sizes = sizes{3000}
 		}
 		if !given["steady"] {
 			o.steady = 10 * time.Second
@@ -198,8 +203,8 @@ func (o options) complete(names []string, given map[string]bool) (options, []str
 		return o, nil, errors.New("no table is named: bench all measures everything (bench --help explains)")
 	case o.seconds < time.Second:
 		return o, nil, fmt.Errorf("--time %v: must be at least 1s", o.seconds)
-	case o.rounds < 1 || o.conns < 1:
-		return o, nil, errors.New("--rounds and --connections must be at least 1")
+	case o.rounds < 1:
+		return o, nil, errors.New("--rounds must be at least 1")
 	case o.steady < 5*time.Second:
 		return o, nil, fmt.Errorf("--steady %v: must be at least 5s", o.steady)
 	case o.rate < 1:

@@ -94,8 +94,8 @@ func bareStorm(ctx context.Context, o options, f *stormed) error {
 		return err
 	}
 	defer func() { _ = b.stop(ctx) }()
-	f.clients = o.conns
-	n := (o.conns + clientsPerUser - 1) / clientsPerUser
+	f.clients = o.sizes[0]
+	n := (o.sizes[0] + clientsPerUser - 1) / clientsPerUser
 	c, err := newCrowd(newLedger(n, 1), []string{b.address}, numbered(n), clientsPerUser)
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ func bareStorm(ctx context.Context, o options, f *stormed) error {
 
 // reelayStorm cuts off all clients, waits until the replicas have forgotten them, and lets them come back at once.
 func reelayStorm(ctx context.Context, o options, f *stormed) error {
-	s, err := newScene(ctx, o, 2, (o.conns+clientsPerUser-1)/clientsPerUser, 1, clientsPerUser)
+	s, err := newScene(ctx, o, 2, (o.sizes[0]+clientsPerUser-1)/clientsPerUser, 1, clientsPerUser)
 	if err != nil {
 		return err
 	}
