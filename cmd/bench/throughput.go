@@ -113,7 +113,7 @@ func throughputTable(found map[string]*flows) *table {
 	for _, it := range saturated {
 		f := found[it.key]
 		r := row{
-			"case": it.name, "events": f.events.median(), "lost": f.lost, "twice": f.twice,
+			"case": it.name, "events": known(f.events), "lost": f.lost, "twice": f.twice,
 			"servers": known(f.all), "load": known(f.load), "leader": known(f.leader), "replica": known(f.replica), "redis": known(f.redis),
 			"postgres_writers": known(f.writers), "postgres_reelay": known(f.reading),
 		}
