@@ -24,7 +24,7 @@ func openFiles(needed int) int {
 			return needed
 		}
 	}
-	return int(min(limit.Cur, 1<<30)) //nolint:gosec // G115: it fits
+	return int(min(limit.Cur, 1<<30))
 }
 
 // fit makes no crowd larger than this machine lets it be, and says so in a note; "" where all fit.

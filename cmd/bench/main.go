@@ -42,8 +42,8 @@ tables:
 
 Each table says how many events were lost or came twice; if any were, the exit code is 1. Machines are noisy: what is
 compared takes turns, and the medians of all rounds are printed. Other programs that are busy meanwhile spoil it, and
-so does a laptop on its battery. All tables take about a quarter of an hour, with --quick less than five minutes, and
-rougher. Ctrl-C ends it at any time, and leaves nothing behind.
+so does a laptop on its battery. All tables take about twenty minutes, with --quick less than five, and rougher.
+Ctrl-C ends it at any time, and leaves nothing behind.
 
   bin/bench --quick all                                  a first look
   bin/bench --json bench.json --plot bench.svg all       figures to keep, and bars to look at

@@ -82,7 +82,7 @@ func (m *timing) round(ctx context.Context, d time.Duration, perSecond float64) 
 	if err := writers.warm(ctx); err != nil {
 		return nil, err
 	}
-	if m.crowd != nil {
+	if m.crowd != nil && lostBefore == 0 { // what was lost once would be waited for again and again
 		if err := m.crowd.settle(ctx); err != nil {
 			return nil, err
 		}
@@ -129,7 +129,7 @@ func (m *timing) sustained(ctx context.Context, d time.Duration) (*round, error)
 			return nil, err
 		}
 		lost, twice = lost+r.lost, twice+r.twice
-		if r.behind <= behindMost {
+		if r.behind <= behindMost || lost > 0 {
 			break
 		}
 		possible *= backOff
