@@ -101,7 +101,7 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s).
 BENCH ?= all
 
 .PHONY: bench
-bench: deps build ## Measure everything beside its limits, on this machine: a quarter of an hour, or less than five minutes with BENCH="--quick all".
+bench: deps build ## Measure everything beside its limits, on this machine: twenty minutes, or less than five with BENCH="--quick all".
 	CGO_ENABLED=0 $(GO) build $(TAGS) -o bin/ ./cmd/bench
 	@exec bin/bench $(BENCH)
 

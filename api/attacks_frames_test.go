@@ -111,7 +111,7 @@ func TestAttack_Panic(t *testing.T) {
 				w.Errorf("%s panics are counted, want %s", got, want)
 			}
 		}
-		for _, gauge := range []string{"reelay_hub_sessions", `reelay_connections`} {
+		for _, gauge := range []string{"reelay_sessions", "reelay_connections"} {
 			if got := w.metric(gauge); got != "0" {
 				w.Errorf("%s is %s, want 0", gauge, got)
 			}

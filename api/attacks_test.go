@@ -1,9 +1,9 @@
 package api_test
 
 import (
-	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -41,37 +41,20 @@ func byEvery(t *testing.T, test func(*world, asking), prepare ...func(*world)) {
 
 // ask sends a request on a connection of its own, and returns what has come of the answer when it is complete, broken off,
 // or has nothing more to say for now. In a bubble only.
-func (w *world) ask(text string) answer {
+func (w *world) ask(text string) (a answer) {
 	w.Helper()
-	conn, err := w.dialer(context.Background(), "", "")
-	if err != nil {
-		w.Fatalf("connect: %v", err)
-	}
-	defer conn.Close()
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		_, _ = io.WriteString(conn, text)
-	}()
-	from := newReader(conn)
-	response, err := http.ReadResponse(from, nil)
-	if err != nil {
-		w.Fatalf("read an answer: %v", err)
-	}
-	var body strings.Builder
-	if response.StatusCode != http.StatusSwitchingProtocols {
+	w.exchange(text, func(conn net.Conn) {
+		// From now on, not from when the answer begins: that is the same moment here.
 		if err := conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 			w.Fatalf("set a deadline: %v", err)
 		}
-		_, err := io.Copy(&body, response.Body)
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !isDeadline(err) {
+		var err error
+		if a, err = w.readSome(conn); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !isDeadline(err) {
 			w.Fatalf("read the body of an answer: %v", err)
 		}
-	}
-	conn.Close()
-	<-written
+	})
 	synctest.Wait()
-	return answer{response, body.String()}
+	return a
 }
 
 func isDeadline(err error) bool {
@@ -98,12 +81,12 @@ func (a answer) letIn(t *testing.T, by asking) {
 func (w *world) healthy() {
 	w.Helper()
 	synctest.Wait()
-	before := w.metric("reelay_hub_sessions")
+	before := w.metric("reelay_sessions")
 	c := w.live("somebody else")
 	w.publish(updated("somebody else", "v", `{}`))
 	c.next("video.updated")
 	hangUp(c)
-	if got := w.metric("reelay_hub_sessions"); got != before {
+	if got := w.metric("reelay_sessions"); got != before {
 		w.Errorf("%s sessions are left, want %s as before", got, before)
 	}
 }

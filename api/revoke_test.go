@@ -99,7 +99,7 @@ func TestRevoke_WhileConnecting(t *testing.T) {
 				_, refusal := w.try(handshake{user: "alice"})
 				refusal.problem(w.T, 401, "token_revoked")
 				synctest.Wait()
-				if got := w.metric("reelay_hub_sessions"); got != "0" {
+				if got := w.metric("reelay_sessions"); got != "0" {
 					w.Errorf("%s sessions are left, want none", got)
 				}
 			})

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -194,15 +195,48 @@ func (w *world) metrics() string {
 	return recorder.Body.String()
 }
 
-// metric returns a metric by its name and labels as they stand in /metrics; "0" if it is not there.
-func (w *world) metric(name string) string {
+// metric returns a metric by its name and labels as they stand in /metrics; "0" if what it counts has not happened. One
+// that nobody registered, or with other labels, fails the test: it would stay 0 whatever happens.
+func (w *world) metric(series string) string {
 	w.Helper()
+	if name, labels := named(series); !w.registered(name, labels) {
+		w.Fatalf("no metric %s is registered with the labels {%s}", name, labels)
+	}
 	for line := range strings.Lines(w.metrics()) {
-		if value, found := strings.CutPrefix(line, name+" "); found {
+		if value, found := strings.CutPrefix(line, series+" "); found {
 			return strings.TrimSpace(value)
 		}
 	}
 	return "0"
+}
+
+// label is one label of a series in /metrics. No value that a test asks for holds a quotation mark.
+var label = regexp.MustCompile(`(\w+)="[^"]*"`)
+
+// named returns the name of a series, and those of its labels with commas between them.
+func named(series string) (name, labels string) {
+	name, rest, _ := strings.Cut(series, "{")
+	var names []string
+	for _, match := range label.FindAllStringSubmatch(rest, -1) {
+		names = append(names, match[1])
+	}
+	return name, strings.Join(names, ",")
+}
+
+// registered reports whether there is a metric with these labels, though it may have no series yet.
+func (w *world) registered(name, labels string) bool {
+	descriptions := make(chan *prometheus.Desc)
+	go func() { // ends when all have been read below
+		defer close(descriptions)
+		w.registry.Describe(descriptions)
+	}()
+	found := false
+	for d := range descriptions {
+		// A description tells what it describes as text alone.
+		text := d.String()
+		found = found || strings.HasPrefix(text, `Desc{fqName: "`+name+`",`) && strings.HasSuffix(text, `variableLabels: {`+labels+`}}`)
+	}
+	return found
 }
 
 // secret notes what must not be told, and returns it.
@@ -286,7 +320,14 @@ type answer struct {
 }
 
 // send sends bytes on a connection of its own and reads one answer. What the server does not take is not sent.
-func (w *world) send(text string) answer {
+func (w *world) send(text string) (a answer) {
+	w.Helper()
+	w.exchange(text, func(conn net.Conn) { a = w.read(conn) })
+	return a
+}
+
+// exchange sends bytes on a connection of its own, which ends when read returns.
+func (w *world) exchange(text string, read func(net.Conn)) {
 	w.Helper()
 	conn, err := w.dialer(context.Background(), "", "")
 	if err != nil {
@@ -298,27 +339,34 @@ func (w *world) send(text string) answer {
 		defer close(written)
 		_, _ = io.WriteString(conn, text)
 	}()
-	a := w.read(conn)
+	read(conn)
 	conn.Close()
 	<-written
-	return a
 }
 
 // read reads one answer.
 func (w *world) read(from io.Reader) answer {
+	w.Helper()
+	a, err := w.readSome(from)
+	if err != nil {
+		w.Fatalf("read the body of an answer: %v", err)
+	}
+	return a
+}
+
+// readSome reads one answer, and as much of its body as comes without an error.
+func (w *world) readSome(from io.Reader) (answer, error) {
 	w.Helper()
 	response, err := http.ReadResponse(newReader(from), nil)
 	if err != nil {
 		w.Fatalf("read an answer: %v", err)
 	}
 	defer response.Body.Close()
-	var body []byte
-	if response.StatusCode != http.StatusSwitchingProtocols {
-		if body, err = io.ReadAll(response.Body); err != nil {
-			w.Fatalf("read the body of an answer: %v", err)
-		}
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		return answer{Response: response}, nil
 	}
-	return answer{response, string(body)}
+	body, err := io.ReadAll(response.Body)
+	return answer{response, string(body)}, err
 }
 
 // pass lets time pass, and everybody do what is to be done by then.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -85,9 +86,13 @@ func (w *world) publish(owner hub.Owner) {
 	synctest.Wait()
 }
 
-// value returns a metric, the sum over its labels, unless those given say which.
+// value returns a metric, the sum over its labels, unless those given say which. One that nobody registered fails the
+// test: it would stay 0 whatever happens.
 func (w *world) value(name string, labels ...string) (sum float64) {
 	w.Helper()
+	if !w.registered(name) {
+		w.Fatalf("no metric %s is registered", name)
+	}
 	families, err := w.metrics.Gather()
 	if err != nil {
 		w.Fatalf("gather metrics: %v", err)
@@ -104,6 +109,20 @@ func (w *world) value(name string, labels ...string) (sum float64) {
 		}
 	}
 	return sum
+}
+
+// registered reports whether there is a metric, though it may have no value yet.
+func (w *world) registered(name string) bool {
+	descriptions := make(chan *prometheus.Desc)
+	go func() { // ends when all have been read below
+		defer close(descriptions)
+		w.metrics.Describe(descriptions)
+	}()
+	found := false
+	for d := range descriptions {
+		found = found || strings.HasPrefix(d.String(), `Desc{fqName: "`+name+`",`) // all that a description tells
+	}
+	return found
 }
 
 // client holds a session as api does: it calls Next until there is nothing, and then not before it is woken.

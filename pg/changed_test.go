@@ -209,15 +209,15 @@ func TestRelay_MendsWatchedTables(t *testing.T) {
 	blocker.exec(`BEGIN; UPDATE videos SET raw = NULL`) // a trigger cannot be made meanwhile, and nobody waits for that
 	var logged strings.Builder
 	r := stand(t, login(s.url, role), &bus{}, "a", func(c *pg.RelayConfig) { c.Log = slog.New(slog.NewTextHandler(&logged, nil)) })
-	eventually(t, "problems are counted", func() bool { return r.gauge("reelay_watch_problems") == 3 })
+	eventually(t, "problems are counted", func() bool { return r.value("reelay_watch_problems") == 3 })
 	s.exec(`SET lock_timeout = '2s'; UPDATE videos SET id = id WHERE false`)
 	blocker.exec(`COMMIT`)
-	eventually(t, "the trigger is there again", func() bool { return r.gauge("reelay_watch_problems") == 2 })
+	eventually(t, "the trigger is there again", func() bool { return r.value("reelay_watch_problems") == 2 })
 	r.stop()
 	if n := strings.Count(logged.String(), "a watched table has changed"); n != 3 {
 		t.Errorf("logged %d problems, want 3, each once:\n%s", n, logged.String())
 	}
-	if n := r.gauge("reelay_watch_problems"); n != 0 {
+	if n := r.value("reelay_watch_problems"); n != 0 {
 		t.Errorf("who does not lead any more counts %v problems", n)
 	}
 }

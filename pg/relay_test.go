@@ -32,8 +32,8 @@ func TestRelay_NumbersAndPublishesWhatIsCommitted(t *testing.T) {
 		`alice v1 video.progress {"percent": 40}`, `alice v1 video.deleted `,
 	})
 	b.chained(t)
-	if !r.leads() || r.count("reelay_relay_events_total") != 6 {
-		t.Errorf("metrics: leader %v, events %v; want true and 6", r.leads(), r.count("reelay_relay_events_total"))
+	if !r.leads() || r.value("reelay_relay_events_total") != 6 {
+		t.Errorf("metrics: leader %v, events %v; want true and 6", r.leads(), r.value("reelay_relay_events_total"))
 	}
 	if name := one[string](s, `SELECT log FROM reelay.state`); b.all()[0].Log != name {
 		t.Errorf("published under the name %q, want %q", b.all()[0].Log, name)
@@ -92,7 +92,7 @@ func TestRelay_ABusThatRefusesDoesNotStopNumbering(t *testing.T) {
 	if last.Epoch != epoch || last.From < 5 {
 		t.Errorf("got a batch of epoch %d from %d to %d, want epoch %d from 5", last.Epoch, last.From, last.Head, epoch)
 	}
-	if n := r.count("reelay_relay_publish_errors_total"); n < 1 {
+	if n := r.value("reelay_relay_publish_errors_total"); n < 1 {
 		t.Errorf("%v publish errors are counted", n)
 	}
 }

@@ -60,53 +60,28 @@ func (r *replica) stop() {
 // leads reports what the metric reelay_leader says.
 func (r *replica) leads() bool {
 	r.t.Helper()
-	families, err := r.registry.Gather()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for _, family := range families {
-		if family.GetName() == "reelay_leader" {
-			return family.GetMetric()[0].GetGauge().GetValue() == 1
-		}
-	}
-	r.t.Fatal("there is no metric reelay_leader")
-	return false
+	return r.value("reelay_leader") == 1
 }
 
-// count returns the value of a counter.
-func (r *replica) count(name string) float64 {
+// value returns a counter or gauge, which has no labels.
+func (r *replica) value(name string) float64 {
 	r.t.Helper()
-	families, err := r.registry.Gather()
-	if err != nil {
-		r.t.Fatal(err)
+	value, found := r.look(name, "")
+	if !found {
+		r.t.Fatalf("there is no metric %s", name)
 	}
-	for _, family := range families {
-		if family.GetName() == name {
-			return family.GetMetric()[0].GetCounter().GetValue()
-		}
-	}
-	r.t.Fatalf("there is no metric %s", name)
-	return 0
-}
-
-// gauge returns the value of a gauge.
-func (r *replica) gauge(name string) float64 {
-	r.t.Helper()
-	families, err := r.registry.Gather()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for _, family := range families {
-		if family.GetName() == name {
-			return family.GetMetric()[0].GetGauge().GetValue()
-		}
-	}
-	r.t.Fatalf("there is no metric %s", name)
-	return 0
+	return value
 }
 
 // ended returns how many terms and tries a reason has ended.
 func (r *replica) ended(reason string) float64 {
+	r.t.Helper()
+	n, _ := r.look("reelay_leader_attempts_ended_total", reason)
+	return n
+}
+
+// look returns a counter or gauge that has one label, or none, if it has counted anything.
+func (r *replica) look(name, label string) (value float64, found bool) {
 	r.t.Helper()
 	families, err := r.registry.Gather()
 	if err != nil {
@@ -114,12 +89,16 @@ func (r *replica) ended(reason string) float64 {
 	}
 	for _, family := range families {
 		for _, metric := range family.GetMetric() {
-			if family.GetName() == "reelay_leader_attempts_ended_total" && metric.GetLabel()[0].GetValue() == reason {
-				return metric.GetCounter().GetValue()
+			of := ""
+			for _, pair := range metric.GetLabel() {
+				of = pair.GetValue()
+			}
+			if family.GetName() == name && of == label {
+				return metric.GetCounter().GetValue() + metric.GetGauge().GetValue(), true // it is one of them
 			}
 		}
 	}
-	return 0
+	return 0, false
 }
 
 // awaitLeader waits until a replica has published as leader after an epoch, and returns who and its epoch.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,6 +60,25 @@ func (b *bare) write(ctx context.Context, d time.Duration) (rounds map[string]in
 	return rounds, json.Unmarshal([]byte(body), &rounds)
 }
 
+// sockets returns how many the server has.
+func (b *bare) sockets(ctx context.Context) (int, error) {
+	body, err := fetch(ctx, "http://"+b.address+"/sockets")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(body)
+}
+
+// teller returns a socket by which the server is told of commits.
+func (b *bare) teller(ctx context.Context) (*websocket.Conn, error) {
+	conn, response, err := websocket.DefaultDialer.DialContext(ctx, "ws://"+b.address+"/tell", nil)
+	if err != nil {
+		return nil, fmt.Errorf("connect to tell of commits: %w", err)
+	}
+	_ = response.Body.Close()
+	return conn, nil
+}
+
 // bareServe is the server's whole life.
 func bareServe(ctx context.Context, address string) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
@@ -70,6 +90,8 @@ func bareServe(ctx context.Context, address string) error {
 	routes.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
 	routes.HandleFunc("/events", w.accept)
 	routes.HandleFunc("/write", w.write)
+	routes.HandleFunc("/sockets", w.count)
+	routes.HandleFunc("/tell", w.told)
 	server := &http.Server{Handler: routes, ReadHeaderTimeout: settleLimit}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -138,7 +160,7 @@ func (w *bareWriter) write(rw http.ResponseWriter, r *http.Request) {
 			for round := int64(1); time.Now().Before(end); round++ {
 				for i := lane; i < len(w.order); i += lanes {
 					user := w.order[i]
-					if !writeTo(w.users[user], user, round) {
+					if !writeTo(w.users[user], user, round, round) {
 						return
 					}
 					counting.Lock()
@@ -152,10 +174,48 @@ func (w *bareWriter) write(rw http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(rw).Encode(rounds)
 }
 
+// count answers how many sockets there are.
+func (w *bareWriter) count(rw http.ResponseWriter, _ *http.Request) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, conns := range w.users {
+		n += len(conns)
+	}
+	_, _ = fmt.Fprint(rw, n)
+}
+
+// told is a socket that says of whose videos which was changed by which commit: "user number" in each frame. It is the
+// only one of its kind at a time, and not while write writes.
+func (w *bareWriter) told(rw http.ResponseWriter, r *http.Request) {
+	teller, err := w.upgrader.Upgrade(rw, r, nil)
+	if err != nil {
+		return // Upgrade has answered
+	}
+	defer teller.Close()
+	sequences := make(map[string]int64)
+	for {
+		_, frame, err := teller.ReadMessage()
+		if err != nil {
+			return
+		}
+		user, digits, _ := strings.Cut(string(frame), " ")
+		number, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil {
+			return
+		}
+		w.mu.Lock()
+		conns := w.users[user]
+		w.mu.Unlock()
+		sequences[user]++
+		writeTo(conns, user, sequences[user], number) // whose socket is gone fails by itself
+	}
+}
+
 // writeTo writes an event to a user's sockets, as large as a gateway's.
-func writeTo(conns []*websocket.Conn, user string, round int64) bool {
-	n := strconv.FormatInt(round, 10)
-	frame := []byte(`{"specversion":"1.0","id":"bare.` + n + `","source":"reelay","type":"video.updated","subject":"v` + user + `0",` +
+func writeTo(conns []*websocket.Conn, user string, sequence, number int64) bool {
+	n := strconv.FormatInt(number, 10)
+	frame := []byte(`{"specversion":"1.0","id":"bare.` + strconv.FormatInt(sequence, 10) + `","source":"reelay","type":"video.updated","subject":"v` + user + `0",` +
 		`"time":"2026-11-22T10:00:00.123456Z","datacontenttype":"application/json","data":{"previous": {"progress": 0}, "progress": ` + n + `}}`)
 	for _, conn := range conns {
 		if conn.WriteMessage(websocket.TextMessage, frame) != nil {

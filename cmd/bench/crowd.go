@@ -47,8 +47,8 @@ type socket struct {
 	user    int
 	address string // host:port of its gateway
 	bearer  string
-	from    net.Addr // nil leaves it to the kernel, which finds a free port faster then
-	log     string   // the part of the cursor before the sequence; "" before the first connection
+	from    net.Addr
+	log     string // the part of the cursor before the sequence; "" before the first connection
 	leaving atomic.Bool
 	ready   chan struct{} // closed when the gateway has said that what commits from now on arrives
 	conn    *websocket.Conn
@@ -64,14 +64,27 @@ func newCrowd(l *ledger, addresses []string, users []int, sockets int) (*crowd, 
 			return nil, err
 		}
 		for range sockets {
-			s := &socket{user: user, address: addresses[i%len(addresses)], bearer: bearer}
-			if n := len(c.sockets) / perAddress; n > 0 {
-				s.from = &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(n))}
-			}
-			c.sockets = append(c.sockets, s)
+			c.sockets = append(c.sockets, &socket{user: user, address: addresses[i%len(addresses)], bearer: bearer, from: source(len(c.sockets))})
 		}
 	}
 	return c, nil
+}
+
+// source returns the address that connection n comes from; nil leaves it to the kernel, which finds a free port faster
+// when it knows where the connection goes.
+func source(n int) net.Addr {
+	if n < perAddress {
+		return nil
+	}
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(n/perAddress))}
+}
+
+// hangUp breaks a connection off. If it ended in order, the kernel would keep its port for a minute.
+func hangUp(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
 }
 
 // join connects all clients, as many at once as there are dialers, and returns when each is ready: those that have been
@@ -208,13 +221,9 @@ func appendAll(to []byte, r io.Reader) ([]byte, error) {
 func (c *crowd) leave() {
 	for _, s := range c.sockets {
 		s.leaving.Store(true)
-		if s.conn == nil {
-			continue
+		if s.conn != nil {
+			hangUp(s.conn.NetConn())
 		}
-		if tcp, ok := s.conn.NetConn().(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // else the kernel keeps the port for a minute
-		}
-		_ = s.conn.NetConn().Close()
 	}
 	c.readers.Wait()
 }

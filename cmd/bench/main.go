@@ -25,23 +25,30 @@ const usage = `bench measures Reelay on this machine, each figure beside the lim
 tables:
   writers      What the trigger costs those who write: updates a second with no trigger (the limit), with one that only
                inserts a row into an outbox, with plain pg_notify, and with Reelay.
-  latency      Milliseconds from before a COMMIT to the client's socket, for 1,000 users with 10 videos: one client that
-               LISTENs (the limit), Reelay on one replica and on three.
+  latency      Milliseconds from before an UPDATE that commits to the client's socket, for 1,000 users with 10 videos: one
+               client that LISTENs, a bare gorilla/websocket server that is told of each commit by who made it (the
+               limits), Reelay on one replica and on three.
   throughput   Events a second when more are waiting than can be delivered, and CPU seconds of each server for 100,000 of
                them, beside the same updates without a trigger, and beside a loop around gorilla/websocket that only writes.
-  memory       Resident memory of a replica for each idle, authenticated connection.
+  memory       Resident memory of a replica for each idle, authenticated connection, and how many connect in a second: by
+               10,000 and 20,000 WebSockets and as many event streams, or by --connections.
   scaling      CPU of one replica for an event of its own users, while other replicas and other users come: it should
                not change.
   storm        10,000 clients that come back at once, one UPDATE of 50,000 rows, and 1,000 clients that were away for
                five seconds.
+  steady       How large the tables stay under constant load (--rate) for a while (--steady), with events kept for a sixth
+               of it, or a minute: sizes, rows, latency and the gateway's memory at twelve moments, and at the end the
+               last quarter against the second. What does not grow stays near 1.00.
 
 Each table says how many events were lost or came twice; if any were, the exit code is 1. Machines are noisy: what is
 compared takes turns, and the medians of all rounds are printed. Other programs that are busy meanwhile spoil it, and
-so does a laptop on its battery. All tables take about a quarter of an hour, with --quick less than five minutes, and
-rougher. Ctrl-C ends it at any time, and leaves nothing behind.
+so does a laptop on its battery. All tables take about twenty minutes, with --quick less than five, and rougher.
+Ctrl-C ends it at any time, and leaves nothing behind.
 
   bin/bench --quick all                                  a first look
   bin/bench --json bench.json --plot bench.svg all       figures to keep, and bars to look at
+  bin/bench --connections 50000 memory                   where so many files may be opened (ulimit -n)
+  bin/bench --steady 1h steady                           do the tables stay as they are?
   bin/bench --rounds 1 --profiles /tmp/p throughput      where the time goes: go tool pprof -top /tmp/p/*-leader.pprof
 
 flags:
@@ -52,7 +59,10 @@ type options struct {
 	reelay   string
 	seconds  time.Duration
 	rounds   int
-	conns    int
+	sizes    sizes // of crowds: memory tries each, storm the first
+	unfit    string
+	rate     int           // of steady: commits a second
+	steady   time.Duration // how long steady takes
 	quick    bool
 	json     string
 	plot     string
@@ -71,6 +81,7 @@ var benches = []struct {
 	{"memory", memory},
 	{"scaling", scaling},
 	{"storm", storm},
+	{"steady", steady},
 }
 
 func main() {
@@ -98,6 +109,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	o.unfit = o.fit()
 	o.progress = newProgress(stderr)
 	defer o.progress.close()
 	r := &report{Machine: describe(ctx, o), Quick: o.quick, Seconds: o.seconds.Seconds(), Rounds: o.rounds}
@@ -125,8 +137,11 @@ func parse(args []string, out io.Writer) (o options, names []string, err error) 
 	flags.StringVar(&o.reelay, "reelay", "", "`path` of the gateway; reelay beside this program, by default")
 	flags.DurationVar(&o.seconds, "time", 4*time.Second, "how long each measurement takes")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each is repeated; medians are printed")
-	flags.IntVar(&o.conns, "connections", 10_000, "of memory and storm: how many clients")
-	flags.BoolVar(&o.quick, "quick", false, "one round of one second each, and smaller crowds; --time, --rounds and --connections still count")
+	o.sizes = sizes{10_000, 20_000}
+	flags.Var(&o.sizes, "connections", "of memory: how many `clients`, each of several numbers; of storm: the first of them")
+	flags.DurationVar(&o.steady, "steady", time.Minute, "of steady: how long it takes; an hour is a real run")
+	flags.IntVar(&o.rate, "rate", 1000, "of steady: how many rows are updated in a second")
+	flags.BoolVar(&o.quick, "quick", false, "one round of one second each, smaller crowds, ten seconds of steady; --time, --rounds, --connections and --steady still count")
 	flags.StringVar(&o.json, "json", "", "`file` for the figures as JSON")
 	flags.StringVar(&o.plot, "plot", "", "`file` for the figures as bars, an .svg")
 	flags.StringVar(&o.profiles, "profiles", "", "`folder` for CPU profiles of the gateways, taken by throughput")
@@ -177,7 +192,10 @@ func (o options) complete(names []string, given map[string]bool) (options, []str
 			o.rounds = 1
 		}
 		if !given["connections"] {
-			o.conns = 3000
+			o.sizes = sizes{3000}
+		}
+		if !given["steady"] {
+			o.steady = 10 * time.Second
 		}
 	}
 	switch {
@@ -185,8 +203,12 @@ func (o options) complete(names []string, given map[string]bool) (options, []str
 		return o, nil, errors.New("no table is named: bench all measures everything (bench --help explains)")
 	case o.seconds < time.Second:
 		return o, nil, fmt.Errorf("--time %v: must be at least 1s", o.seconds)
-	case o.rounds < 1 || o.conns < 1:
-		return o, nil, errors.New("--rounds and --connections must be at least 1")
+	case o.rounds < 1:
+		return o, nil, errors.New("--rounds must be at least 1")
+	case o.steady < 5*time.Second:
+		return o, nil, fmt.Errorf("--steady %v: must be at least 5s", o.steady)
+	case o.rate < 1:
+		return o, nil, errors.New("--rate must be at least 1")
 	case o.plot != "" && !strings.EqualFold(filepath.Ext(o.plot), ".svg"):
 		return o, nil, fmt.Errorf("--plot %s: the picture is an SVG, so its name must end in .svg", o.plot)
 	}

@@ -36,7 +36,7 @@ func TestBench_MeasuresWithNothingLost(t *testing.T) {
 	t.Parallel()
 	folder := build(t)
 	file := filepath.Join(folder, "bench.json")
-	command := exec.Command(filepath.Join(folder, "bench"), "--quick", "--connections", "200", "--json", file, "latency", "storm")
+	command := exec.Command(filepath.Join(folder, "bench"), "--quick", "--connections", "200", "--json", file, "--steady", "5s", "latency", "storm", "steady")
 	if output, err := command.CombinedOutput(); err != nil { // not 0 if anything is lost or comes twice
 		t.Fatalf("%v\n%s", err, output)
 	}
@@ -48,20 +48,25 @@ func TestBench_MeasuresWithNothingLost(t *testing.T) {
 		Tables []struct {
 			Name string
 			Rows []struct {
-				Case, Rate, Way string
-				P50, Whole      float64
+				Case, Rate, Way, After                  string
+				P50, Whole, Commits, Outbox, Log, State float64
 			}
 		}
 	}
 	if err := json.Unmarshal(content, &report); err != nil {
 		t.Fatal(err)
 	}
-	if len(report.Tables) != 2 || len(report.Tables[0].Rows) != 9 || len(report.Tables[1].Rows) != 6 {
-		t.Fatalf("got %+v, want the tables latency and storm with all their rows", report)
+	if len(report.Tables) != 3 || len(report.Tables[0].Rows) != 12 || len(report.Tables[1].Rows) != 6 || len(report.Tables[2].Rows) != 13 {
+		t.Fatalf("got %+v, want the tables latency, storm and steady with all their rows", report)
 	}
 	for _, r := range report.Tables[0].Rows {
 		if r.P50 <= 0 {
 			t.Errorf("latency, %s, %s: p50 is %g ms, want some", r.Rate, r.Way, r.P50)
+		}
+	}
+	for _, r := range report.Tables[2].Rows[1:12] {
+		if r.P50 <= 0 || r.Commits < 100 || r.Outbox <= 0 || r.Log <= 0 || r.State <= 0 {
+			t.Errorf("steady after %s: got %+v, want all figures, and most of 1,000 commits a second", r.After, r)
 		}
 	}
 }

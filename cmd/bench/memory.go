@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -18,7 +17,7 @@ import (
 // settleFor is how long a gateway may take to give memory that it does not use back to the system.
 const settleFor = 20 * time.Second
 
-// memory measures what an idle, authenticated client costs the gateway, and half and all of them together.
+// memory measures what an idle, authenticated client costs the gateway, with crowds of all sizes.
 func memory(ctx context.Context, o options) (*table, error) {
 	t := &table{
 		Name: "memory", Title: "resident memory of a replica for each idle, authenticated connection, in KB",
@@ -34,12 +33,12 @@ func memory(ctx context.Context, o options) (*table, error) {
 			{"goroutines", "goroutines each", 1},
 		},
 	}
-	sizes := []int{o.conns, 2 * o.conns}
-	if o.quick {
-		sizes = sizes[:1]
+	if o.unfit != "" {
+		t.Notes = append(t.Notes, o.unfit)
 	}
 	for _, transport := range []string{"WebSocket", "event stream"} {
-		for _, size := range sizes {
+		for _, size := range o.sizes {
+			o.progress.stepf("%d connections, %s", size, transport)
 			r, err := memoryOf(ctx, o, transport, size)
 			if err != nil {
 				return nil, err
@@ -70,7 +69,7 @@ func memoryOf(ctx context.Context, o options, transport string, size int) (row, 
 	defer func() {
 		for _, c := range conns {
 			if c != nil {
-				_ = c.Close()
+				hangUp(c)
 			}
 		}
 	}()
@@ -126,7 +125,7 @@ func (g *gateway) collected(ctx context.Context) (float64, error) {
 }
 
 // dial connects one client, and returns when it has its first frame.
-type dial func(ctx context.Context, dialer *net.Dialer, g *gateway, bearer string) (io.Closer, error)
+type dial func(ctx context.Context, dialer *net.Dialer, g *gateway, bearer string) (net.Conn, error)
 
 // transports are the ways to be connected.
 var transports = map[string]dial{
@@ -135,8 +134,8 @@ var transports = map[string]dial{
 }
 
 // dialAll connects so many clients, ten to a user.
-func dialAll(ctx context.Context, g *gateway, dial dial, n int) ([]io.Closer, error) {
-	conns := make([]io.Closer, n)
+func dialAll(ctx context.Context, g *gateway, dial dial, n int) ([]net.Conn, error) {
+	conns := make([]net.Conn, n)
 	errs := make(chan error, 64)
 	var wg sync.WaitGroup
 	for worker := range 64 {
@@ -147,9 +146,7 @@ func dialAll(ctx context.Context, g *gateway, dial dial, n int) ([]io.Closer, er
 					errs <- err
 					return
 				}
-				// Twenty thousand ports are all that one address has: each ten thousand clients come from another.
-				dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i/10000))}}
-				if conns[i], err = dial(ctx, dialer, g, bearer); err != nil {
+				if conns[i], err = dial(ctx, &net.Dialer{LocalAddr: source(i)}, g, bearer); err != nil {
 					conns[i] = nil
 					errs <- fmt.Errorf("connection %d: %w", i, err)
 					return
@@ -168,7 +165,7 @@ func dialAll(ctx context.Context, g *gateway, dial dial, n int) ([]io.Closer, er
 	return conns, nil
 }
 
-func dialSocket(ctx context.Context, dialer *net.Dialer, g *gateway, bearer string) (io.Closer, error) {
+func dialSocket(ctx context.Context, dialer *net.Dialer, g *gateway, bearer string) (net.Conn, error) {
 	d := websocket.Dialer{NetDialContext: dialer.DialContext, ReadBufferSize: 512, WriteBufferSize: 512}
 	conn, response, err := d.DialContext(ctx, "ws://"+g.public+"/events?snapshot=0", http.Header{"Authorization": {"Bearer " + bearer}})
 	if err != nil {
@@ -178,10 +175,10 @@ func dialSocket(ctx context.Context, dialer *net.Dialer, g *gateway, bearer stri
 	if _, _, err := conn.ReadMessage(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return conn, nil
+	return conn.NetConn(), nil
 }
 
-func dialStream(ctx context.Context, dialer *net.Dialer, g *gateway, bearer string) (io.Closer, error) {
+func dialStream(ctx context.Context, dialer *net.Dialer, g *gateway, bearer string) (net.Conn, error) {
 	conn, err := dialer.DialContext(ctx, "tcp", g.public)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,11 @@ type cpuTimes struct {
 	ours                   time.Duration // this process: clients and writers
 }
 
+// servers is what all but this process used.
+func (u cpuTimes) servers() time.Duration {
+	return u.leader + u.replica + u.redis + u.writers + u.reading
+}
+
 // meter measures what servers use from one moment to another.
 type meter struct {
 	stack    *stack

@@ -38,8 +38,11 @@ type column struct {
 	Digits int    `json:"-"`
 }
 
-// row holds a value for each column that has one, by its key: a string, an int or a float64.
+// row holds a value for each column that has one, by its key: a string, an int, a float64 or a ratio.
 type row map[string]any
+
+// ratio is a figure that is no measure of its column's, and has two digits whatever that has.
+type ratio float64
 
 // chart is a picture of a table: for each label a group of bars, one of each series.
 type chart struct {
@@ -113,6 +116,8 @@ func text(value any, digits int) string {
 		return grouped(strconv.Itoa(value))
 	case float64:
 		return grouped(strconv.FormatFloat(value, 'f', digits, 64))
+	case ratio:
+		return grouped(strconv.FormatFloat(float64(value), 'f', 2, 64)) + " ×"
 	default:
 		return "–"
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -118,6 +119,10 @@ func TestParse_SaysWhatIsWrong(t *testing.T) {
 		{[]string{"--reelay", gateway, "latncy"}, `there is no table "latncy"`},
 		{[]string{"--reelay", gateway, "--time", "10ms", "all"}, "at least 1s"},
 		{[]string{"--reelay", gateway, "--rounds", "0", "all"}, "at least 1"},
+		{[]string{"--reelay", gateway, "--connections", "10,0", "memory"}, "at least 1"},
+		{[]string{"--reelay", gateway, "--connections", "many", "memory"}, "numbers of connections"},
+		{[]string{"--reelay", gateway, "--rate", "0", "steady"}, "at least 1"},
+		{[]string{"--reelay", gateway, "--steady", "1s", "steady"}, "at least 5s"},
 		{[]string{"--reelay", gateway, "--plot", "bench.png", "all"}, ".svg"},
 		{[]string{"--reelay", gateway + "x", "all"}, "run make build"},
 		{[]string{"--fast", "all"}, "bench --help explains"},
@@ -133,5 +138,40 @@ func TestParse_SaysWhatIsWrong(t *testing.T) {
 	var help strings.Builder
 	if _, _, err := parse([]string{"--help"}, &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "-profiles") {
 		t.Errorf("--help: got %v and %s", err, help.String())
+	}
+}
+
+func TestParse_KnowsHowManyConnectionsToTry(t *testing.T) {
+	t.Parallel()
+	gateway := filepath.Join(t.TempDir(), "reelay")
+	if err := os.WriteFile(gateway, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want sizes
+	}{
+		{[]string{"memory"}, sizes{10_000, 20_000}},
+		{[]string{"--quick", "memory"}, sizes{3000}},
+		{[]string{"--connections", "50000", "memory"}, sizes{50_000}},
+		{[]string{"--quick", "--connections", "100, 200", "memory"}, sizes{100, 200}},
+	} {
+		o, _, err := parse(append(c.args, "--reelay", gateway), io.Discard)
+		if err != nil || !slices.Equal(o.sizes, c.want) {
+			t.Errorf("%q: got %v, %v, want %v", c.args, o.sizes, err, c.want)
+		}
+	}
+}
+
+// What no process may have is not tried, and what is left is tried once.
+func TestOptions_FitTheMachine(t *testing.T) {
+	t.Parallel()
+	o := options{sizes: sizes{100, 1 << 29, 1 << 30}}
+	note := o.fit()
+	if len(o.sizes) != 2 || o.sizes[0] != 100 || o.sizes[1] >= 1<<29 || !strings.Contains(note, "ulimit") {
+		t.Errorf("got %v and %q, want 100 and what can be had, and why", o.sizes, note)
+	}
+	if note := o.fit(); note != "" {
+		t.Errorf("what fits: got %q, want no note", note)
 	}
 }

@@ -34,6 +34,7 @@ type stack struct {
 	redis    *local.Redis
 	db       *sql.DB
 	gateways []*gateway
+	settings []string // of the gateways, as NAME=value, beside those they need
 }
 
 type gateway struct {
@@ -138,7 +139,8 @@ func addresses(gateways []*gateway) []string {
 func (s *stack) url() string { return s.postgres.URL("postgres") }
 
 func (s *stack) environ() []string {
-	return append(os.Environ(), "REELAY_DATABASE_URL="+s.url(), "REELAY_REDIS_URL="+s.redis.URL(), "REELAY_JWT_SECRET="+secret, "REELAY_LOG_LEVEL=warn")
+	environ := append(os.Environ(), s.settings...)
+	return append(environ, "REELAY_DATABASE_URL="+s.url(), "REELAY_REDIS_URL="+s.redis.URL(), "REELAY_JWT_SECRET="+secret, "REELAY_LOG_LEVEL=warn")
 }
 
 func (s *stack) reelay(o options, args ...string) error {

@@ -74,7 +74,7 @@ func (f *flows) add(one *flow) {
 		{&f.redis, u.redis},
 		{&f.writers, u.writers},
 		{&f.reading, u.reading},
-		{&f.all, u.leader + u.replica + u.redis + u.writers + u.reading},
+		{&f.all, u.servers()},
 		{&f.load, u.ours},
 	} {
 		*part.to = append(*part.to, part.used.Seconds()/n)
@@ -113,7 +113,7 @@ func throughputTable(found map[string]*flows) *table {
 	for _, it := range saturated {
 		f := found[it.key]
 		r := row{
-			"case": it.name, "events": f.events.median(), "lost": f.lost, "twice": f.twice,
+			"case": it.name, "events": known(f.events), "lost": f.lost, "twice": f.twice,
 			"servers": known(f.all), "load": known(f.load), "leader": known(f.leader), "replica": known(f.replica), "redis": known(f.redis),
 			"postgres_writers": known(f.writers), "postgres_reelay": known(f.reading),
 		}
@@ -162,7 +162,7 @@ func (r *saturation) updatesAlone(ctx context.Context, _ string) (*flow, error) 
 	defer func() { _ = s.stop(ctx) }()
 	writers := bulk(s, newLedger(users, perUser))
 	defer writers.close(ctx)
-	if err := writers.connect(ctx); err != nil {
+	if err := writers.warm(ctx); err != nil {
 		return nil, err
 	}
 	m, err := s.newMeter(ctx)
