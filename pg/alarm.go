@@ -19,12 +19,12 @@ const (
 	// transaction that moves many leaves more of Postgres to the writers than many that move few.
 	pollPerEvent = 100 * time.Microsecond
 	pollBusy     = 20 * time.Millisecond
-	// linger is how long an awake leader polls in vain before it goes to sleep.
-	linger = 100 * time.Millisecond
-	// busyEvents within busyWindow make a leader stay awake: from 200 a second polling costs writers less. Events are
-	// counted and not wake-ups, since a leader that is slow to look has many events for each.
-	busyEvents = 20
-	busyWindow = 100 * time.Millisecond
+	// busyEvents within a window wake a leader that sleeps for good: from 400 a second on, polling costs writers less. Fewer
+	// than quietEvents in one send it to sleep again: below 250 a second, a NOTIFY for each is sooner than a poll, and
+	// dear to nobody. Events are counted and not wake-ups, since a leader that is slow to look has many events for each.
+	busyEvents  = 40
+	quietEvents = 25
+	window      = 100 * time.Millisecond
 	// settleMost is the longest pause between two looks while an old transaction may still commit without a NOTIFY.
 	settleMost = 100 * time.Millisecond
 )
@@ -51,9 +51,8 @@ type alarm struct {
 	mark     uint64        // while settling
 	backoff  time.Duration // the next pause
 
-	lastEvent time.Time
-	events    int // in the window that began at windowAt
-	windowAt  time.Time
+	events   int // in the window that began at windowAt
+	windowAt time.Time
 }
 
 func newAlarm(conn *pgx.Conn, mode Wake) *alarm {
@@ -90,21 +89,20 @@ func (a *alarm) settle(ctx context.Context) error {
 func (a *alarm) wait(ctx context.Context, drained int, deadline time.Time) error {
 	now := time.Now()
 	if drained > 0 {
-		a.lastEvent = now
 		a.backoff = min(max(pollLeast, time.Duration(drained)*pollPerEvent), pollBusy)
-		if a.mode == WakeAuto && !a.awake {
-			if err := a.count(ctx, drained); err != nil {
-				return err
-			}
+	}
+	if a.mode == WakeAuto {
+		if turned, err := a.count(ctx, now, drained); turned || err != nil {
+			return err
 		}
 	}
 	switch {
-	case a.mode == WakePoll || a.awake && now.Sub(a.lastEvent) < linger:
+	case drained == batchSize: // there is more
+		return ctx.Err()
+	case a.mode == WakePoll || a.awake:
 		nap(a.backoff)
 		a.backoff = min(2*a.backoff, pollMost)
 		return ctx.Err()
-	case a.awake:
-		return a.fallAsleep(ctx)
 	case a.settling && a.settled && drained == 0:
 		a.settling, a.settled = false, false
 	case a.settling:
@@ -143,18 +141,22 @@ func (a *alarm) sleep(ctx context.Context, deadline time.Time) error {
 	}
 }
 
-// count counts events, and stays awake where they come often.
-func (a *alarm) count(ctx context.Context, drained int) error {
-	now := time.Now()
-	if now.Sub(a.windowAt) > busyWindow {
+// count counts events, and turns from sleep to polling where they come often, and back where they come rarely. It reports
+// whether it did: the next look is due at once then.
+func (a *alarm) count(ctx context.Context, now time.Time, drained int) (turned bool, err error) {
+	over := now.Sub(a.windowAt) >= window
+	if over && a.awake && a.events+drained < quietEvents {
+		return true, a.fallAsleep(ctx)
+	}
+	if over {
 		a.windowAt, a.events = now, 0
 	}
-	if a.events += drained; a.events < busyEvents {
-		return nil
+	if a.events += drained; a.awake || a.events < busyEvents {
+		return false, nil
 	}
-	a.events = 0
-	a.awake, a.settling, a.settled, a.lastEvent = true, false, false, now
-	return a.setFlag(ctx, 1)
+	a.windowAt, a.events = now, 0
+	a.awake, a.settling, a.settled = true, false, false
+	return true, a.setFlag(ctx, 1)
 }
 
 func (a *alarm) fallAsleep(ctx context.Context) error {

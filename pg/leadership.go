@@ -29,7 +29,7 @@ type leadership struct {
 	published hub.Position // what the durable mark says
 	extended  hub.Position // the head when partitions were last looked after
 	low       lowBound
-	// behind is the publication of a full batch, while the next one is numbered.
+	// behind is the publication of a batch, while the next one is awaited and numbered.
 	behind sync.WaitGroup
 }
 
@@ -107,14 +107,10 @@ func (l *leadership) relay(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.behind.Wait() // batches are published in order
-		if len(events) == batchSize {
+		if len(events) > 0 {
+			l.behind.Wait() // batches are published in order
 			from, head := events[0].Position-1, l.head
 			l.behind.Go(func() { l.publish(ctx, from, head, events) })
-			continue // there is more
-		}
-		if len(events) > 0 {
-			l.publish(ctx, events[0].Position-1, l.head, events)
 		}
 		if err := alarm.wait(ctx, len(events), nextBeat); err != nil {
 			return err
