@@ -3,13 +3,27 @@ package pg
 import (
 	"context"
 	"errors"
+	"time"
+)
+
+const (
+	// gatherFor is how long a lane waits in a storm for more callers.
+	gatherFor = 25 * time.Millisecond
+	// crowd is how many callers within gatherFor make a storm.
+	crowd = 16
 )
 
 // batcher answers many callers by few queries. While a lane is busy with one, callers gather; the lane that is free
-// next takes all of them. So a lone caller waits for nothing, and a storm of them makes queries larger, not more.
+// next takes all of them, and while there is a storm it waits for more, however quick the database. So a lone caller waits
+// for nothing, and a storm of them makes queries larger, not more.
 type batcher[Request, Answer any] struct {
 	run     func(context.Context, []Request) ([]Answer, error)
 	waiting chan *call[Request, Answer]
+
+	turn  chan struct{} // holds something while a lane gathers: one at a time does, and uses what follows
+	since time.Time     // when counting callers began
+	count int           // of callers since then
+	storm bool          // so many came in the time before
 }
 
 type call[Request, Answer any] struct {
@@ -21,7 +35,7 @@ type call[Request, Answer any] struct {
 
 func newBatcher[Request, Answer any](run func(context.Context, []Request) ([]Answer, error)) *batcher[Request, Answer] {
 	// The channel's room lets callers gather while no lane receives. When it is full, callers wait to be let in.
-	return &batcher[Request, Answer]{run: run, waiting: make(chan *call[Request, Answer], batchMost)}
+	return &batcher[Request, Answer]{run: run, waiting: make(chan *call[Request, Answer], batchMost), turn: make(chan struct{}, 1)}
 }
 
 // ask returns the answer to one request.
@@ -43,25 +57,35 @@ func (b *batcher[Request, Answer]) ask(ctx context.Context, request Request) (An
 
 // work is one lane's life. It ends with ctx.
 func (b *batcher[Request, Answer]) work(ctx context.Context) {
-	for {
-		var calls []*call[Request, Answer]
-		select {
-		case c := <-b.waiting:
-			calls = append(calls, c)
-		case <-ctx.Done():
-			return
+	for ctx.Err() == nil {
+		if calls := b.gather(ctx); len(calls) > 0 {
+			b.answer(ctx, calls)
 		}
-	gather:
-		for len(calls) < batchMost {
-			select {
-			case c := <-b.waiting:
-				calls = append(calls, c)
-			default:
-				break gather
-			}
-		}
-		b.answer(ctx, calls)
 	}
+}
+
+// gather takes the callers of the next query. It returns none when ctx ends before there is one.
+func (b *batcher[Request, Answer]) gather(ctx context.Context) (calls []*call[Request, Answer]) {
+	b.turn <- struct{}{}
+	defer func() { <-b.turn }()
+	select {
+	case c := <-b.waiting:
+		calls = append(calls, c)
+	case <-ctx.Done():
+		return nil
+	}
+	if passed := time.Since(b.since); passed >= gatherFor {
+		b.storm = b.count >= crowd && passed < 2*gatherFor
+		b.since, b.count = time.Now(), 0
+	}
+	if b.storm {
+		_ = pause(ctx, gatherFor)
+	}
+	for len(b.waiting) > 0 && len(calls) < batchMost {
+		calls = append(calls, <-b.waiting) // no other lane takes any meanwhile
+	}
+	b.count += len(calls)
+	return calls
 }
 
 func (b *batcher[Request, Answer]) answer(ctx context.Context, calls []*call[Request, Answer]) {
