@@ -46,6 +46,7 @@ func ask(t *testing.T, callers int, every time.Duration) (queries int, longest t
 }
 
 func TestBatcher_ALoneCallerWaitsForNothing(t *testing.T) {
+	t.Parallel()
 	queries, longest := ask(t, 20, 2*time.Millisecond)
 	if queries != 20 || longest != time.Millisecond {
 		t.Errorf("%d queries, the longest wait was %s", queries, longest)
@@ -54,6 +55,7 @@ func TestBatcher_ALoneCallerWaitsForNothing(t *testing.T) {
 
 // Ten thousand in a second, of which four lanes could ask for four thousand one by one.
 func TestBatcher_AStormMakesFewQueries(t *testing.T) {
+	t.Parallel()
 	queries, longest := ask(t, 10_000, 100*time.Microsecond)
 	if most := 2*int(time.Second/gatherFor) + 100; queries > most {
 		t.Errorf("%d queries, more than %d", queries, most)

@@ -36,6 +36,47 @@ const (
 	variantReelay = 3
 )
 
+// situation is how many write, and to what.
+type situation struct {
+	clients int
+	slow    bool // a flush of the log takes slowFlush longer
+}
+
+// slowFlush is added to a flush, in microseconds: then it takes about as long as on a volume that is across a network.
+const slowFlush = 1400
+
+var situations = []situation{{clients: 1}, {clients: 8}, {clients: 32}, {clients: 64}, {8, true}, {64, true}}
+
+func (s situation) flush() string {
+	if s.slow {
+		return fmt.Sprintf("+ %.1f ms", float64(slowFlush)/1000)
+	}
+	return "as it is"
+}
+
+func (s situation) String() string {
+	if s.slow {
+		return strconv.Itoa(s.clients) + " clients, slow flush"
+	}
+	return strconv.Itoa(s.clients) + " clients"
+}
+
+// prepare sets how long a flush takes. Postgres waits for so long before each, whoever else is about to commit.
+func (s situation) prepare(ctx context.Context, on *stack) error {
+	delay := 0
+	if s.slow {
+		delay = slowFlush
+	}
+	for _, statement := range []string{
+		"ALTER SYSTEM SET commit_siblings = 0", fmt.Sprintf("ALTER SYSTEM SET commit_delay = %d", delay), "SELECT pg_reload_conf()",
+	} {
+		if _, err := on.db.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("set how long a flush takes: %w", err)
+		}
+	}
+	return nil
+}
+
 // writers measures single-row updates a second with each variant. A gateway leads all the time, and nobody is connected:
 // what delivery costs, other tables say.
 func writers(ctx context.Context, o options) (*table, error) {
@@ -53,6 +94,7 @@ func writers(ctx context.Context, o options) (*table, error) {
 		Name: "writers", Title: "updates of one row each a second, as a share of the same without a trigger",
 		Columns: append([]column{
 			{"clients", "clients", 0},
+			{"flush", "flush", 0},
 			{"none", "no trigger/s", 0},
 			{"none_share", "no trigger", 2},
 			{"notify_share", "plain pg_notify", 2},
@@ -60,10 +102,17 @@ func writers(ctx context.Context, o options) (*table, error) {
 			{"reelay_share", "Reelay", 2},
 			{"reelay_outbox", "Reelay / outbox row", 2},
 		}, countColumns...),
-		Notes: []string{w.note()},
+		Notes: []string{
+			w.note(),
+			"Clients, Postgres and the leader share one CPU. The leader moves what Reelay's trigger writes; the rows of the third column nobody moves.",
+			"A slower flush is made by commit_delay: what a volume across a network takes.",
+		},
 	}
 	bars := chart{title: "Updates a second with a trigger, as a share of those without", unit: "share", series: make([]series, len(variants))}
-	for _, clients := range []int{1, 8, 32, 64} {
+	for _, now := range situations {
+		if err := now.prepare(ctx, s); err != nil {
+			return nil, err
+		}
 		shares := make([]quantity, len(variants))
 		var limit, toOutbox quantity
 		lost, twice := 0, 0
@@ -71,10 +120,10 @@ func writers(ctx context.Context, o options) (*table, error) {
 			rates := make([]float64, len(variants))
 			for i := range variants {
 				i = (i + round) % len(variants) // nobody is always first, on clean tables
-				o.progress.stepf("round %d of %d, %d clients, %s", round+1, o.rounds, clients, variants[i].name)
-				result, err := w.measure(ctx, o, variants[i], clients)
+				o.progress.stepf("round %d of %d, %s, %s", round+1, o.rounds, now, variants[i].name)
+				result, err := w.measure(ctx, o, variants[i], now.clients)
 				if err != nil {
-					return nil, fmt.Errorf("%s, %d clients: %w", variants[i].name, clients, err)
+					return nil, fmt.Errorf("%s, %s: %w", variants[i].name, now, err)
 				}
 				rates[i] = result.rate
 				lost, twice = lost+result.lost, twice+result.twice
@@ -85,8 +134,8 @@ func writers(ctx context.Context, o options) (*table, error) {
 			limit = append(limit, rates[0])
 			toOutbox = append(toOutbox, rates[variantReelay]/rates[variantOutbox])
 		}
-		r := row{"clients": clients, "none": limit.median(), "reelay_outbox": toOutbox.median(), "lost": lost, "twice": twice}
-		bars.labels = append(bars.labels, strconv.Itoa(clients)+" clients")
+		r := row{"clients": now.clients, "flush": now.flush(), "none": limit.median(), "reelay_outbox": toOutbox.median(), "lost": lost, "twice": twice}
+		bars.labels = append(bars.labels, now.String())
 		for i, v := range variants {
 			share := shares[i].median()
 			r[v.key+"_share"] = share
