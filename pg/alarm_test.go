@@ -95,6 +95,21 @@ func (l *sleeper) awaitSleep(t testing.TB) {
 	eventually(t, "it sleeps", l.asleep.Load)
 }
 
+// Some fifty events a second have the leader sleep, although they never stop.
+func TestAlarm_SleepsWhereEventsComeRarely(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	l := lieDown(s, pg.WakeAuto)
+	l.rouse(s)
+	pace := time.NewTicker(20 * time.Millisecond)
+	defer pace.Stop()
+	eventually(t, "it falls asleep", func() bool {
+		<-pace.C
+		l.tell(s)
+		return !awake(s)
+	})
+}
+
 // Again and again the leader falls asleep just as an event comes, whose writer may have read that it is awake.
 func TestAlarm_NoWakeUpIsLostWhileItFallsAsleep(t *testing.T) {
 	t.Parallel()

@@ -74,6 +74,37 @@ func TestRelay_MoreThanABatch(t *testing.T) {
 }
 
 // What the bus refuses is numbered all the same, and the next batch that it takes shows every replica the gap.
+// While a batch is being published, the next is numbered; but it is published after it, not beside it.
+func TestRelay_PublishesOneBatchAndNumbersTheNext(t *testing.T) {
+	t.Parallel()
+	s := open(t, watched)
+	watcher := s.another()
+	var publishing, beside, alone atomic.Int64
+	b := &bus{}
+	b.meddle(func(ctx context.Context, _ string, batch hub.Batch) error {
+		if publishing.Add(1) > 1 {
+			beside.Add(1)
+		}
+		defer publishing.Add(-1)
+		for first := batch.From == 0 && len(batch.Events) > 0; first; {
+			var numbered hub.Position
+			if err := watcher.conn.QueryRow(ctx, `SELECT last_position FROM reelay.state`).Scan(&numbered); err != nil {
+				alone.Add(1) // the time to publish is over
+				return err
+			}
+			first = numbered <= batch.Head
+		}
+		return nil
+	})
+	s.exec(`SELECT reelay.emit('alice', 'v1', 'video.progress') FROM generate_series(1, 3500)`)
+	stand(t, s.url, b, "a")
+	b.complete(s)
+	b.chained(t)
+	if alone.Load() > 0 || beside.Load() > 0 {
+		t.Errorf("%d batches were published while nothing was numbered, %d while another was being published", alone.Load(), beside.Load())
+	}
+}
+
 func TestRelay_ABusThatRefusesDoesNotStopNumbering(t *testing.T) {
 	t.Parallel()
 	s := open(t, watched)

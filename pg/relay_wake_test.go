@@ -136,3 +136,35 @@ func TestRelay_ModesCanTakeTurns(t *testing.T) {
 	}
 	b.complete(s)
 }
+
+// Each way to make an event wakes a leader that sleeps, and leaves one alone that is awake. One that has never said which
+// it is, as after a crash of Postgres, sleeps.
+func TestCapture_EachWayToMakeAnEventWakesALeader(t *testing.T) {
+	t.Parallel()
+	s := open(t, watched)
+	l := listen(s)
+	const isAwake = `SELECT setval('reelay.awake', 1)`
+	for _, statement := range []string{
+		`INSERT INTO videos VALUES ('v2', 'alice')`,
+		`UPDATE videos SET processing_status = 'ready'`,
+		`UPDATE videos SET user_id = 'bob'`,
+		`DELETE FROM videos`,
+		`SELECT reelay.emit('alice', 'v1', 'video.progress')`,
+		`TRUNCATE videos`,
+	} {
+		for _, leader := range []struct {
+			state string
+			want  int
+		}{{`SELECT setval('reelay.awake', 0)`, 1}, {`ALTER SEQUENCE reelay.awake RESTART`, 1}, {isAwake, 0}} {
+			s.exec(isAwake)
+			s.exec(`TRUNCATE videos`)
+			s.exec(`INSERT INTO videos VALUES ('v1', 'alice')`)
+			s.exec(leader.state)
+			l.heard()
+			s.exec(statement)
+			if got := l.heard(); got != leader.want {
+				t.Errorf("%s after %s: %d notifications, want %d", statement, leader.state, got, leader.want)
+			}
+		}
+	}
+}
