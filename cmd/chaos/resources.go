@@ -64,8 +64,13 @@ func hasRaceDetector(path string) (bool, error) {
 	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}), nil
 }
 
-// settle waits until the replicas have let go of what the faults made them take.
+// settle lets the application pause, and waits until the replicas have let go of what the faults made them take: while it
+// writes they keep its last events, which they had not when they were looked at first.
 func (c *campaign) settle(ctx context.Context, r *report) error {
+	c.writers.gate.Lock()
+	defer c.writers.gate.Unlock()
+	c.prober.gate.Lock()
+	defer c.prober.gate.Unlock()
 	err := until(ctx, time.Minute, "the replicas have let go", func() bool {
 		r.after = c.resources(ctx)
 		return r.after.near(r.before)
