@@ -9,7 +9,7 @@ import (
 const (
 	// gatherFor is how long a lane waits in a storm for more callers.
 	gatherFor = 25 * time.Millisecond
-	// crowd is how many callers within gatherFor make a storm.
+	// crowd is how many callers in gatherFor make a storm.
 	crowd = 16
 )
 
@@ -23,7 +23,7 @@ type batcher[Request, Answer any] struct {
 	turn  chan struct{} // holds something while a lane gathers: one at a time does, and uses what follows
 	since time.Time     // when counting callers began
 	count int           // of callers since then
-	storm bool          // so many came in the time before
+	storm bool          // they came as quickly as a crowd does, when last looked at
 }
 
 type call[Request, Answer any] struct {
@@ -74,17 +74,34 @@ func (b *batcher[Request, Answer]) gather(ctx context.Context) (calls []*call[Re
 	case <-ctx.Done():
 		return nil
 	}
-	if passed := time.Since(b.since); passed >= gatherFor {
-		b.storm = b.count >= crowd && passed < 2*gatherFor
+	if passed := min(time.Since(b.since), time.Second); passed >= gatherFor {
+		b.storm = time.Duration(b.count)*gatherFor >= crowd*passed
 		b.since, b.count = time.Now(), 0
 	}
 	if b.storm {
-		_ = pause(ctx, gatherFor)
+		calls = b.await(ctx, calls)
 	}
 	for len(b.waiting) > 0 && len(calls) < batchMost {
 		calls = append(calls, <-b.waiting) // no other lane takes any meanwhile
 	}
 	b.count += len(calls)
+	return calls
+}
+
+// await takes more callers for gatherFor, or until the query is full.
+func (b *batcher[Request, Answer]) await(ctx context.Context, calls []*call[Request, Answer]) []*call[Request, Answer] {
+	over := time.NewTimer(gatherFor)
+	defer over.Stop()
+	for len(calls) < batchMost {
+		select {
+		case c := <-b.waiting:
+			calls = append(calls, c)
+		case <-over.C:
+			return calls
+		case <-ctx.Done():
+			return calls
+		}
+	}
 	return calls
 }
 
