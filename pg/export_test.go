@@ -12,6 +12,12 @@ import (
 // LeaderSession is what the leader's session asks of Postgres.
 const LeaderSession = leaderSession
 
+// DrainStatement is how the leader moves a batch; see drainStatement for its parameters.
+const DrainStatement = drainStatement
+
+// BatchSize is how many events a batch has at the most.
+const BatchSize = batchSize
+
 // Alarm is the leader's alarm clock without the leader: its beat, a second apart, would hide a wake-up that was lost.
 type Alarm struct{ alarm }
 
