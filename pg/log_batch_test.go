@@ -76,7 +76,8 @@ func TestLog_ManyQuestionsAreAnsweredByFewQueries(t *testing.T) {
 	for range 2 * clients {
 		<-asked
 	}
-	eventually(t, "every lane waits for Postgres", func() bool { return one[int](s, waiting) >= 8 })
+	// Where they came as a storm, one query of each kind may have taken them all.
+	eventually(t, "questions of both kinds wait for Postgres", func() bool { return one[int](s, waiting) >= 2 })
 	release()
 	wait.Wait()
 	// Four lanes each had a query in flight; then come the 500, at most 256 at a time, and stragglers.
@@ -125,7 +126,8 @@ func TestLog_ABadQuestionSpoilsNoOther(t *testing.T) {
 			ask(false, func() error { _, err := l.Snapshot(ctx, "\xff", nil); return err })
 		}
 	}
-	eventually(t, "every lane waits for Postgres", func() bool { return one[int](s, waiting) >= 8 })
+	// Where they came as a storm, one query of each kind may have taken them all.
+	eventually(t, "questions of both kinds wait for Postgres", func() bool { return one[int](s, waiting) >= 2 })
 	release()
 	wait.Wait()
 }
@@ -142,7 +144,7 @@ func TestLog_ACallerWhoLeavesIsNotHeld(t *testing.T) {
 		go func() { _, err := l.Read(ctx, "alice", 0, 10); left <- err }()           // ends when it is cancelled
 		go func() { _, err := l.Read(t.Context(), "alice", 0, 10); stayed <- err }() // ends when Postgres answers
 	}
-	eventually(t, "every lane waits for Postgres", func() bool { return one[int](s, waiting) >= 4 })
+	eventually(t, "a query waits for Postgres", func() bool { return one[int](s, waiting) >= 1 })
 	leave()
 	for range 50 {
 		if err := <-left; !errors.Is(err, context.Canceled) {
