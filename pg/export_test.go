@@ -15,6 +15,9 @@ const LeaderSession = leaderSession
 // DrainStatement is how the leader moves a batch; see drainStatement for its parameters.
 const DrainStatement = drainStatement
 
+// TheState is where everybody finds the row of reelay.state.
+const TheState = theState
+
 // BatchSize is how many events a batch has at the most.
 const BatchSize = batchSize
 

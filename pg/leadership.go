@@ -27,6 +27,7 @@ type leadership struct {
 	head      hub.Position // the last position given
 	handed    atomic.Int64 // everything up to this position was handed to the bus
 	published hub.Position // what the durable mark says
+	state     int64        // the generation of reelay.state
 	extended  hub.Position // the head when partitions were last looked after
 	low       lowBound
 	// behind is the publication of a batch, while the next one is awaited and numbered.
@@ -42,8 +43,9 @@ func (l *leadership) takeOver(ctx context.Context) error {
 			UPDATE reelay.state SET epoch = epoch + 1,
 				log = CASE WHEN history = reelay.history() THEN log ELSE reelay.new_log_name() END,
 				outbox_low = CASE WHEN history = reelay.history() THEN outbox_low ELSE 0 END,
-				history = reelay.history()
-			RETURNING log, epoch, last_position, published, outbox_low`).Scan(&l.name, &l.epoch, &l.head, &l.published, &l.low.id)
+				history = reelay.history(), generation = generation + 1
+			RETURNING log, epoch, last_position, published, outbox_low, generation`).
+			Scan(&l.name, &l.epoch, &l.head, &l.published, &l.low.id, &l.state)
 	})
 	if err != nil {
 		return schemaError(err, "take over")
@@ -119,7 +121,7 @@ func (l *leadership) relay(ctx context.Context) error {
 }
 
 // drainStatement moves one batch from the outbox to the log and numbers it: one statement, one transaction.
-// $1 our epoch, $2 the low bound, $3 what was handed to the bus, $4 the size of a batch.
+// $1 our epoch, $2 the low bound, $3 what was handed to the bus, $4 the size of a batch, $5 the state's generation.
 //
 // The rows are deleted by a range over the statement's own snapshot, not by a join: a join planned while the outbox
 // was empty compares everything with everything once it is full.
@@ -129,7 +131,7 @@ WITH batch AS MATERIALIZED (
 	FROM (SELECT id FROM reelay.outbox WHERE id > $2 ORDER BY id LIMIT $4) waiting
 ), numbered AS (
 	UPDATE reelay.state SET last_position = last_position + batch.size, published = greatest(published, $3)
-	FROM batch WHERE one AND epoch = $1 AND batch.size > 0
+	FROM batch WHERE generation = $5 AND epoch = $1 AND batch.size > 0
 	RETURNING last_position - batch.size AS base
 ), moved AS (
 	DELETE FROM reelay.outbox
@@ -154,7 +156,7 @@ func (l *leadership) drain(ctx context.Context) ([]*hub.Event, error) {
 	var events []*hub.Event
 	handed := l.handed.Load()
 	err := l.query(ctx, "drain the outbox", func(ctx context.Context) (err error) {
-		events, err = collect(l.conn.Query(ctx, drainStatement, l.epoch, l.low.id, handed, batchSize))
+		events, err = collect(l.conn.Query(ctx, drainStatement, l.epoch, l.low.id, handed, batchSize, l.state))
 		return err
 	})
 	if err != nil || len(events) == 0 {
@@ -186,20 +188,26 @@ func (l *leadership) publish(ctx context.Context, from, head hub.Position, event
 func (l *leadership) beat(ctx context.Context) error {
 	err := l.query(ctx, "beat", func(ctx context.Context) error {
 		var epoch hub.Epoch
-		if err := l.conn.QueryRow(ctx, "SELECT epoch FROM reelay.state").Scan(&epoch); err != nil {
+		var state int64
+		if err := l.conn.QueryRow(ctx, "SELECT epoch, generation FROM "+theState+" s").Scan(&epoch, &state); err != nil {
 			return err
 		}
-		if epoch != l.epoch {
+		if epoch != l.epoch || state != l.state {
 			return errFenced
 		}
-		if handed := hub.Position(l.handed.Load()); l.published < handed || l.low.stored < l.low.id {
-			_, err := l.conn.Exec(ctx, `UPDATE reelay.state SET published = greatest(published, $2), outbox_low = greatest(outbox_low, $3)
-				WHERE epoch = $1`, l.epoch, handed, l.low.id)
-			if err != nil {
-				return err
-			}
-			l.published, l.low.stored = handed, l.low.id
+		handed := hub.Position(l.handed.Load())
+		if l.published >= handed && l.low.stored >= l.low.id {
+			return nil // there were no batches
 		}
+		// A generation takes the versions of a second, so that nobody has to wade through more of them.
+		_, err := l.conn.Exec(ctx, `
+			UPDATE reelay.state SET published = greatest(published, $3), outbox_low = greatest(outbox_low, $4), generation = generation + 1
+			WHERE generation = $2 AND epoch = $1`, l.epoch, l.state, handed, l.low.id)
+		if err != nil {
+			return err
+		}
+		l.published, l.low.stored = handed, l.low.id
+		l.state++
 		return nil
 	})
 	if err != nil {

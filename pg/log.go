@@ -27,6 +27,10 @@ const (
 // eventColumns are the columns of reelay.log in the order that scanEvent reads.
 const eventColumns = "position, owner, sequence, outbox_id, subject, type, data, created_at"
 
+// theState is the row of reelay.state, for FROM. It is looked for from the end where its latest version is: while somebody
+// holds an old snapshot, all others are still there.
+const theState = "(SELECT * FROM reelay.state ORDER BY generation DESC LIMIT 1)"
+
 // Log reads the log and the watched tables for a replica. It implements hub.Log, and is safe for concurrent use. What
 // many ask at once is answered by few queries; see batcher.
 type Log struct {
@@ -86,7 +90,7 @@ func (l *Log) Check(ctx context.Context) error {
 	defer cancel()
 	var log string
 	// The second table came later than the first: a schema without it is older than this binary.
-	if err := l.pool.QueryRow(ctx, "SELECT s.log FROM reelay.state s LEFT JOIN reelay.revocation r ON false").Scan(&log); err != nil {
+	if err := l.pool.QueryRow(ctx, "SELECT s.log FROM "+theState+" s LEFT JOIN reelay.revocation r ON false").Scan(&log); err != nil {
 		return schemaError(err, "look for the schema reelay")
 	}
 	return nil
@@ -154,7 +158,7 @@ func (l *Log) pages(ctx context.Context, kind string, requests []readRequest, ev
 	rows, err := l.pool.Query(ctx, `
 		SELECT asked.n, s.log, coalesce(h.sequence, 0), e.*
 		FROM unnest($1::text[], $2::bigint[], $3::int[]) WITH ORDINALITY AS asked (owner, after, most, n)
-		CROSS JOIN reelay.state s
+		CROSS JOIN `+theState+` s
 		LEFT JOIN reelay.owner_head h ON h.owner = asked.owner
 		LEFT JOIN LATERAL (`+events+`) AS e (`+eventColumns+`, first) ON h.sequence > asked.after
 		ORDER BY asked.n, e.sequence`, owners, after, limits)
@@ -185,7 +189,7 @@ func (l *Log) pages(ctx context.Context, kind string, requests []readRequest, ev
 func (l *Log) Changes(ctx context.Context, after hub.Position) (hub.Heads, error) {
 	return l.heads(ctx, "changes", `
 		SELECT pg_is_in_recovery(), s.log, s.last_position, c.owner, c.sequence
-		FROM reelay.state s LEFT JOIN LATERAL (
+		FROM `+theState+` s LEFT JOIN LATERAL (
 			SELECT owner, max(sequence) AS sequence FROM reelay.log WHERE position > $1 GROUP BY owner
 		) c ON s.last_position > $1`, after)
 }
@@ -194,7 +198,7 @@ func (l *Log) Changes(ctx context.Context, after hub.Position) (hub.Heads, error
 func (l *Log) Heads(ctx context.Context, owners []hub.Owner) (hub.Heads, error) {
 	return l.heads(ctx, "heads", `
 		SELECT pg_is_in_recovery(), s.log, s.last_position, h.owner, h.sequence
-		FROM reelay.state s LEFT JOIN reelay.owner_head h ON h.owner = ANY ($1::text[])`, owners)
+		FROM `+theState+` s LEFT JOIN reelay.owner_head h ON h.owner = ANY ($1::text[])`, owners)
 }
 
 func (l *Log) heads(ctx context.Context, kind, query string, arg any) (heads hub.Heads, err error) {

@@ -19,13 +19,13 @@ func TestRelay_AFullBatchIsNoMoreWorkThanItsRows(t *testing.T) {
 	s.exec(`DELETE FROM reelay.outbox`)
 	s.exec(`VACUUM ANALYZE reelay.outbox`)
 	s.exec(pg.LeaderSession)
-	s.exec(`PREPARE drain (bigint, bigint, bigint, bigint) AS ` + pg.DrainStatement)
+	s.exec(`PREPARE drain (bigint, bigint, bigint, bigint, bigint) AS ` + pg.DrainStatement)
 	for range 7 { // as often as Postgres might look for another plan
-		s.exec(`EXECUTE drain (0, 0, 0, 1000)`)
+		s.exec(`EXECUTE drain (0, 0, 0, 1000, 0)`)
 	}
 	s.exec(fill)
 	var top []struct{ Plan node }
-	if err := json.Unmarshal([]byte(one[string](s, `EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE drain (0, 0, 0, 1000)`)), &top); err != nil {
+	if err := json.Unmarshal([]byte(one[string](s, `EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE drain (0, 0, 0, 1000, 0)`)), &top); err != nil {
 		t.Fatalf("read the plan: %v", err)
 	}
 	if moved := one[int](s, `SELECT count(*) FROM reelay.log`); moved != pg.BatchSize {

@@ -172,7 +172,7 @@ func (r *Revocations) read(ctx context.Context, conn *pgxpool.Conn, xmin uint64)
 		SELECT pg_is_in_recovery(), s.log, CASE WHEN pg_is_in_recovery() THEN '' ELSE reelay.history() END, pg_backend_pid(),
 			pg_snapshot_xmin(pg_current_snapshot())::text::bigint, now(),
 			r.id, coalesce(r.user_id, ''), coalesce(r.token_id, ''), coalesce(r.reason, ''), r.at, least(r.until, '9999-12-01') + reelay.revocation_slack()
-		FROM reelay.state s LEFT JOIN reelay.revocation r
+		FROM `+theState+` s LEFT JOIN reelay.revocation r
 			ON r.xid >= $1::text::xid8 AND r.at IS NOT NULL AND r.until > now() - reelay.revocation_slack()
 		ORDER BY r.id`, strconv.FormatUint(xmin, 10))
 	if err != nil {

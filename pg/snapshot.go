@@ -41,7 +41,7 @@ func (l *Log) snapshotAll(ctx context.Context, requests []snapshotRequest) (snap
 	rows, err := l.pool.Query(ctx, `
 		SELECT asked.n, s.log, coalesce(h.sequence, 0), pending.ids, r.key, r.data
 		FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (owner, keys, n)
-		CROSS JOIN reelay.state s
+		CROSS JOIN `+theState+` s
 		LEFT JOIN reelay.owner_head h ON h.owner = asked.owner
 		LEFT JOIN (SELECT owner, array_agg(id) AS ids FROM reelay.outbox WHERE owner = ANY ($1) GROUP BY owner) pending ON pending.owner = asked.owner
 		LEFT JOIN LATERAL reelay.snapshot(asked.owner,
