@@ -7,11 +7,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/reelay/reelay/hub"
 	"github.com/reelay/reelay/migrations"
 	"github.com/reelay/reelay/pg"
 	"github.com/reelay/reelay/pg/pgtest"
@@ -100,6 +102,73 @@ func TestMigrate_DownAndUpAgain(t *testing.T) {
 	migrate(t, s.url)
 	s.exec(`SELECT reelay.watch('videos'); DELETE FROM videos`)
 	s.captures(`alice v1 video.deleted`)
+}
+
+// An index of the log is made anew while events are written, numbered and read: none is lost, and all partitions have
+// the new one in place of the old, those that were full, the one that was being filled, and those to come.
+func TestMigrate_IndexOfALogInUse(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	narrow(s, 2000)
+	for _, file := range []string{"00010_log_owner_bytes.sql", "00009_owner_head_bytes.sql"} {
+		content, err := fs.ReadFile(migrations.FS, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, down, _ := strings.Cut(string(content), "-- +goose Down")
+		s.exec(down)
+	}
+	s.exec(`DELETE FROM reelay.migration WHERE version_id >= 9`)
+	b := &bus{}
+	stand(t, s.url, b, "a")
+	awaitLeader(t, b, 0)
+	const emit = `SELECT reelay.emit('user-' || i % 10, 'v1', 'video.progress') FROM generate_series(1, $1) i`
+	for n := 1; n <= 7; n++ {
+		s.exec(emit, 500)
+		eventually(t, "they are published", func() bool { return b.head() == hub.Position(500*n) })
+		s.exec(`SELECT reelay.extend_log()`) // a leader has a second for so much
+	}
+	indexes := func() []string {
+		return s.lines(`SELECT x.indrelid::regclass || ' ' || o.opcname FROM pg_index x
+			JOIN pg_class c ON c.oid = x.indrelid AND c.relnamespace = 'reelay'::regnamespace AND c.relname ~ '^log(_[0-9]+)?$'
+			JOIN pg_opclass o ON o.oid = x.indclass[0] WHERE x.indnatts = 2 AND x.indisvalid ORDER BY c.relname`)
+	}
+	want := func(opclass string) (lines []string) {
+		for _, name := range append([]string{"log"}, partitions(s)...) {
+			lines = append(lines, fmt.Sprint("reelay.", name, " ", opclass))
+		}
+		return lines
+	}
+	same(t, "indexes before", indexes(), want("text_ops"))
+
+	var migrated atomic.Bool
+	var writing sync.WaitGroup
+	writer, n := s.another(), 3500
+	writing.Go(func() {
+		for last := false; !last; n += 10 {
+			last = migrated.Load()
+			if err := writer.try(emit, 10); err != nil {
+				t.Errorf("a writer, meanwhile: %v", err)
+				return
+			}
+		}
+	})
+	_, err := pg.Migrate(t.Context(), s.url, discard, nil)
+	migrated.Store(true)
+	writing.Wait()
+	if err != nil {
+		t.Fatalf("migrate: %v", err)
+	}
+	eventually(t, "all are published", func() bool { return b.head() == hub.Position(n) })
+	if got := len(b.complete(s)); got != n {
+		t.Errorf("got %d events, want %d", got, n)
+	}
+	eventually(t, "partitions lie ahead", func() bool { return len(partitions(s)) == n/2000+3 })
+	same(t, "indexes after", indexes(), want("text_pattern_ops"))
+	page, err := readLog(t, s.url).Read(t.Context(), "user-3", 5, 10)
+	if err != nil || len(page.Events) != 10 || page.Events[0].Sequence != 6 {
+		t.Errorf("read: %v, %v", page.Events, err)
+	}
 }
 
 func TestMigrate_ErrorsSayWhatToDo(t *testing.T) {
