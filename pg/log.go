@@ -2,7 +2,6 @@ package pg
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -237,7 +236,7 @@ func (l *Log) heads(ctx context.Context, kind, query string, arg any) (heads hub
 type nullableEvent struct {
 	position, sequence, outboxID *int64
 	owner, subject, kind         *string
-	data                         json.RawMessage
+	data                         []byte // not json.RawMessage; see collect
 	time                         *time.Time
 }
 
@@ -259,7 +258,10 @@ func collect(rows pgx.Rows, err error) ([]*hub.Event, error) {
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*hub.Event, error) {
 		e := new(hub.Event)
-		err := row.Scan(&e.Position, &e.Owner, &e.Sequence, &e.OutboxID, &e.Subject, &e.Type, &e.Data, &e.Time)
+		// As the types that pgx knows: to find out what others are made of takes it as long as all the rest, and it reads
+		// the JSON of a json.RawMessage only to copy it.
+		err := row.Scan((*int64)(&e.Position), (*string)(&e.Owner), (*int64)(&e.Sequence), &e.OutboxID,
+			&e.Subject, &e.Type, (*[]byte)(&e.Data), &e.Time)
 		return e, err
 	})
 }

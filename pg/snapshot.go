@@ -58,7 +58,7 @@ func (l *Log) snapshotAll(ctx context.Context, requests []snapshotRequest) (snap
 		var name string
 		var pending []int64
 		var key *string
-		var data json.RawMessage
+		var data []byte // not json.RawMessage; see collect
 		if err := rows.Scan(&n, &name, &head, &pending, &key, &data); err != nil {
 			return nil, err
 		}
