@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/reelay/reelay/hub"
 	"github.com/reelay/reelay/hub/redisbus"
@@ -52,7 +55,7 @@ func (c *counter) Down(error)                            {}
 func BenchmarkPublish(b *testing.B) {
 	for _, size := range []int{1, 10, 100, 1000} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
-			bus, received := runForBenchmark(b)
+			bus, received := runForBenchmark(b, redistest.New(b).URL())
 			batch := hub.Batch{Log: "k3f9a2bq", Epoch: 1}
 			for i := range size {
 				batch.Events = append(batch.Events, &hub.Event{
@@ -78,9 +81,58 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-func runForBenchmark(b *testing.B) (*redisbus.Bus, *counter) {
+// BenchmarkSubscribe subscribes one bus to the channels of 50,000 owners whose names are UUIDs: all that is one op. It
+// reports what Redis keeps of each. (How many there are matters: Redis doubles its tables of channels.)
+func BenchmarkSubscribe(b *testing.B) {
+	const channels = 50_000
+	url := redistest.New(b).URL()
+	bus, _ := runForBenchmark(b, url)
+	client := admin(b, url)
+	owner := func(i int) hub.Owner { return hub.Owner(fmt.Sprintf("6ba7b810-9dad-41d1-80b4-%012d", i)) }
+	before := memory(b, client)
+	var used int64
+	for b.Loop() {
+		var all sync.WaitGroup
+		for i := range channels {
+			all.Go(func() {
+				if err := bus.Subscribe(b.Context(), owner(i)); err != nil {
+					b.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		b.StopTimer()
+		used = memory(b, client) - before
+		for i := range channels {
+			bus.Unsubscribe(owner(i))
+		}
+		// Redis answers in order: when it has confirmed this one, the others are gone.
+		if err := bus.Subscribe(b.Context(), "the last"); err != nil {
+			b.Fatal(err)
+		}
+		bus.Unsubscribe("the last")
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(used)/channels, "redis-B/channel")
+}
+
+// memory returns how many bytes Redis has allocated.
+func memory(b *testing.B, client *redis.Client) int64 {
 	b.Helper()
-	bus, err := redisbus.New(redisbus.Config{URL: redistest.New(b).URL(), Key: secret})
+	info, err := client.InfoMap(b.Context(), "memory").Result()
+	if err != nil {
+		b.Fatal(err)
+	}
+	used, err := strconv.ParseInt(info["Memory"]["used_memory"], 10, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return used
+}
+
+func runForBenchmark(b *testing.B, url string) (*redisbus.Bus, *counter) {
+	b.Helper()
+	bus, err := redisbus.New(redisbus.Config{URL: url, Key: secret})
 	if err != nil {
 		b.Fatal(err)
 	}

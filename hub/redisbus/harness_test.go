@@ -112,7 +112,7 @@ func (r *replica) metric(t *testing.T, name string, labels ...string) float64 {
 }
 
 // admin returns a client for what only an administrator does.
-func admin(t *testing.T, url string) *redis.Client {
+func admin(t testing.TB, url string) *redis.Client {
 	t.Helper()
 	options, err := redis.ParseURL(url)
 	if err != nil {
