@@ -14,14 +14,11 @@ const burstVideos = 50
 
 // burstAlone measures the statement by itself.
 func burstAlone(ctx context.Context, o options, f *stormed) error {
-	s, err := start(ctx, o, 0)
+	s, err := startFor(ctx, o, users, burstVideos)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = s.stop(ctx) }()
-	if err := s.populate(ctx, users, burstVideos); err != nil {
-		return err
-	}
 	begun := time.Now()
 	if _, err := s.db.ExecContext(ctx, "UPDATE videos SET progress = 1"); err != nil {
 		return fmt.Errorf("update all: %w", err)
@@ -33,14 +30,11 @@ func burstAlone(ctx context.Context, o options, f *stormed) error {
 
 // burstListen lets one client hear of each row by LISTEN.
 func burstListen(ctx context.Context, o options, f *stormed) error {
-	s, err := start(ctx, o, 0)
+	s, err := startFor(ctx, o, users, burstVideos)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = s.stop(ctx) }()
-	if err := s.populate(ctx, users, burstVideos); err != nil {
-		return err
-	}
 	if err := notifyTrigger(ctx, s.db); err != nil {
 		return err
 	}

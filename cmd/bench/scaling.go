@@ -53,14 +53,11 @@ func scaling(ctx context.Context, o options) (*table, error) {
 	}
 	// All of them in turns, again and again, on the same servers: gateways are not stopped in between, so the smaller
 	// systems have idle replicas beside them.
-	s, err := start(ctx, o, 0)
+	s, err := startFor(ctx, o, everyUsers, perUser)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = s.stop(ctx) }()
-	if err := s.populate(ctx, everyUsers, perUser); err != nil {
-		return nil, err
-	}
 	if err := s.replicas(ctx, o, 5); err != nil {
 		return nil, err
 	}

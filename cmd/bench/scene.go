@@ -17,7 +17,7 @@ type scene struct {
 // newScene starts servers and connects a crowd to all gateways. end stops both.
 func newScene(ctx context.Context, o options, gateways, n, each, sockets int) (s *scene, err error) {
 	s = &scene{ledger: newLedger(n, each)}
-	if s.stack, err = start(ctx, o, 0); err != nil {
+	if s.stack, err = startFor(ctx, o, n, each); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -25,9 +25,6 @@ func newScene(ctx context.Context, o options, gateways, n, each, sockets int) (s
 			s.end(ctx)
 		}
 	}()
-	if err := s.populate(ctx, n, each); err != nil {
-		return s, err
-	}
 	if err := s.replicas(ctx, o, gateways); err != nil {
 		return s, err
 	}

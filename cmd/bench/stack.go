@@ -47,7 +47,19 @@ const videosTable = `CREATE TABLE videos (id text PRIMARY KEY, user_id text NOT 
 	CREATE INDEX ON videos (user_id)`
 
 // start starts Postgres, Redis and gateways, the first of which leads. There are 1,000 users with ten videos each.
-func start(ctx context.Context, o options, gateways int) (s *stack, err error) {
+func start(ctx context.Context, o options, gateways int) (*stack, error) {
+	s, err := startFor(ctx, o, users, perUser)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.replicas(ctx, o, gateways); err != nil {
+		return nil, errors.Join(err, s.stop(ctx))
+	}
+	return s, nil
+}
+
+// startFor starts Postgres and Redis alone, for n users with so many videos each.
+func startFor(ctx context.Context, o options, n, each int) (s *stack, err error) {
 	s = new(stack)
 	defer func() {
 		if err != nil {
@@ -70,17 +82,11 @@ func start(ctx context.Context, o options, gateways int) (s *stack, err error) {
 	if _, err := s.db.ExecContext(ctx, videosTable); err != nil {
 		return s, fmt.Errorf("make the table: %w", err)
 	}
-	if err := s.populate(ctx, users, perUser); err != nil {
-		return s, err
-	}
-	return s, s.replicas(ctx, o, gateways)
+	return s, s.populate(ctx, n, each)
 }
 
-// populate fills the table anew: video n belongs to user n / each.
+// populate fills the table: video n belongs to user n / each.
 func (s *stack) populate(ctx context.Context, n, each int) error {
-	if _, err := s.db.ExecContext(ctx, "TRUNCATE videos"); err != nil {
-		return fmt.Errorf("empty the table: %w", err)
-	}
 	_, err := s.db.ExecContext(ctx, "INSERT INTO videos (id, user_id) SELECT 'v' || i, 'user-' || i / $2::int FROM generate_series(0, $1::int * $2 - 1) i", n, each)
 	if err != nil {
 		return fmt.Errorf("fill the table: %w", err)
