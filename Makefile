@@ -106,7 +106,7 @@ bench: deps build ## Measure everything beside its limits, on this machine: twen
 	@exec bin/bench $(BENCH)
 
 .PHONY: bench-go
-bench-go: ## Run the benchmarks among the Go tests.
+bench-go: ## Measure single parts: trigger, leader's statement, heads, Redis's memory, delivery, tokens.
 	$(GO) test $(TAGS) -run '^$$' -bench . -benchmem -timeout 1h ./...
 
 .PHONY: cover
