@@ -56,7 +56,7 @@ type connection struct {
 func newConnection(s *Server, q query) *connection {
 	c := &connection{server: s, id: newID(), query: q}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.out.turn = c.turn
+	c.out.turn, c.out.writers = c.turn, s.writers
 	for _, id := range q.videos {
 		if c.filter == nil {
 			c.filter = make(map[string]bool)

@@ -32,8 +32,9 @@
 // The bus only wakes writers, so nothing that waits for a client can hold it up.
 //
 // An idle client costs what it must. Its connection is taken over from net/http, whose request, buffers and goroutine go.
-// One goroutine reads it, and the outbox writes by another that lives while there is something to be written. Over HTTP/2,
-// which net/http serves, a stream is a handler that waits.
+// One goroutine reads it. Those that write, one for each CPU, are the server's, and live while any outbox has something to
+// be written. One that is about to wait for its client is replaced first. Over HTTP/2, which net/http serves, a stream is a
+// handler that waits.
 //
 // # Those who ask
 //

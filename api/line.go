@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -20,7 +19,7 @@ const saidMost = 4 << 10
 // chunked is a stream's line over HTTP/1.1: a connection that was taken over from net/http, and a body in chunks
 // (RFC 9112, section 7.1) that never gets its last one.
 type chunked struct {
-	conn net.Conn
+	conn clientConn
 	head http.Header // of the answer, until it is written; used by the one who writes
 	said [64]byte    // what the client sends goes here
 }
@@ -35,11 +34,11 @@ func newChunked(c *gin.Context) (*chunked, error) {
 	for _, h := range streamHeader {
 		head.Set(h[0], h[1])
 	}
-	return &chunked{conn: conn, head: head}, nil
+	return &chunked{conn: newClientConn(conn), head: head}, nil
 }
 
 // write implements line.
-func (l *chunked) write(buffer *bytes.Buffer) error {
+func (l *chunked) write(buffer *bytes.Buffer, turn *load) error {
 	out := takeBuffer()
 	defer giveBuffer(out)
 	if l.head != nil {
@@ -54,13 +53,7 @@ func (l *chunked) write(buffer *bytes.Buffer) error {
 	fmt.Fprintf(out, "%x\r\n", buffer.Len())
 	out.Write(buffer.Bytes())
 	out.WriteString("\r\n")
-	return inParts(out.Bytes(), func(part []byte) error {
-		if err := l.conn.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
-			return err
-		}
-		_, err := l.conn.Write(part)
-		return err
-	})
+	return inParts(out.Bytes(), func(part []byte) error { return l.conn.write(part, turn) })
 }
 
 // wait implements line.
@@ -93,7 +86,8 @@ func newMultiplexed(c *gin.Context) *multiplexed {
 }
 
 // write implements line.
-func (l *multiplexed) write(buffer *bytes.Buffer) error {
+func (l *multiplexed) write(buffer *bytes.Buffer, turn *load) error {
+	turn.stall() // net/http does not say whether it has to wait
 	if !l.begun {
 		l.begun = true
 		for _, h := range streamHeader {

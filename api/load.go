@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"sync"
 	"time"
 )
@@ -20,6 +21,18 @@ type load struct {
 	why    *problem  // what the client is told at the end; nil if this is not the end
 	size   int       // bytes of frames
 	begun  time.Time // when writing it began
+
+	writers *writers     // who writes it is one of them; nil when that waits for its client
+	bytes   bytes.Buffer // for what is written, as the transport writes it
+	attempt attempt
+}
+
+// stall is called by who writes the load, before waiting for the client: another writer takes its place.
+func (l *load) stall() {
+	if l.writers != nil {
+		l.writers.replace()
+		l.writers = nil
+	}
 }
 
 func (l *load) add(f frame) {
@@ -34,7 +47,11 @@ func (l *load) isEmpty() bool { return len(l.frames) == 0 && !l.beat && l.why ==
 // reset makes the load an empty one, which keeps no frame alive.
 func (l *load) reset() {
 	clear(l.frames)
-	*l = load{frames: l.frames[:0]}
+	l.beat, l.frames, l.why, l.size = false, l.frames[:0], nil, 0
+	if l.bytes.Cap() > bufferMost {
+		l.bytes = bytes.Buffer{}
+	}
+	l.bytes.Reset()
 }
 
 var loads = sync.Pool{New: func() any { return new(load) }}
@@ -45,5 +62,6 @@ func takeLoad() *load {
 
 func giveLoad(l *load) {
 	l.reset()
+	l.writers = nil
 	loads.Put(l)
 }

@@ -1,14 +1,13 @@
 package api
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// outbox is the writing half of a connection. It writes by a goroutine that lives for as long as there is something to be
-// written: one that waits for more would keep, for each idle client, the stack that writing needs.
+// outbox is the writing half of a connection. It has no goroutine: the server's writers give it a turn when there is
+// something to be written. One that waits for more would keep, for each idle client, the stack that writing needs.
 //
 // It holds nothing that waits. The writer asks for all there is when it is ready to write, so that what comes while it
 // writes, or before its turn has come, is written together: the slower the writers, the larger their writes.
@@ -16,15 +15,17 @@ type outbox struct {
 	// turn has written what there is, and reports whether some of it was left for another turn. After an error it is not
 	// called again.
 	turn    func(*load) (bool, error)
+	writers *writers
+	behind  *outbox // the next to get a turn; guarded by writers.mu
 	pulse   *time.Timer
-	writers sync.WaitGroup
+	turns   sync.WaitGroup // one, while it is its turn
 
 	news atomic.Bool // there may be something that the writer has not looked for
 	beat atomic.Bool // a sign of life is due
 
-	mu      sync.Mutex // no other is taken while it is held
+	mu      sync.Mutex // that of writers alone is taken while it is held
 	opened  bool       // guarded by mu, as all below
-	writing bool       // a goroutine writes
+	waiting bool       // a turn has to come, or has not ended
 	closed  bool       // nothing is written any more
 }
 
@@ -34,7 +35,7 @@ func (o *outbox) open() {
 	defer o.mu.Unlock()
 	o.opened = true
 	o.pulse = time.AfterFunc(pingEvery, o.pulsate)
-	o.begin()
+	o.queue()
 }
 
 // wake has written what there is. It does not block, and is cheap where the writer has been told and has not looked yet.
@@ -44,7 +45,7 @@ func (o *outbox) wake() {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.begin()
+	o.queue()
 }
 
 func (o *outbox) pulsate() {
@@ -57,38 +58,38 @@ func (o *outbox) pulsate() {
 	o.wake()
 }
 
-// begin starts the writer, unless it is at work or may not be. mu is held.
-func (o *outbox) begin() {
-	if o.opened && !o.writing && !o.closed {
-		o.writing = true
-		o.writers.Go(o.run)
+// queue waits for a turn, unless it does so already or may have none. mu is held, so that the connection has not ended
+// where a writer begins.
+func (o *outbox) queue() {
+	if o.opened && !o.waiting && !o.closed {
+		o.waiting = true
+		o.writers.join(o)
 	}
 }
 
-func (o *outbox) run() {
-	l := takeLoad()
-	defer giveLoad(l)
-	for {
-		// All who are ready to run go first: among them who brings events, and may have more for this client. Where nobody
-		// is, this costs nothing to speak of.
-		runtime.Gosched()
-		o.news.Store(false) // before looking: what comes after that is news
-		more, err := o.turn(l)
-		if err != nil {
-			return // writing stays true, so that nobody begins again
-		}
-		if !more && o.rest() {
-			return
-		}
+// write is its turn.
+func (o *outbox) write(l *load) {
+	o.mu.Lock()
+	closed := o.closed
+	if !closed {
+		o.turns.Add(1)
 	}
-}
-
-// rest ends the writing, unless there is news.
-func (o *outbox) rest() bool {
+	o.mu.Unlock()
+	if closed {
+		return
+	}
+	defer o.turns.Done()
+	o.news.Store(false) // before looking: what comes after that is news
+	more, err := o.turn(l)
+	if err != nil {
+		return // waiting stays true, so that no turn comes again
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.writing = o.news.Load()
-	return !o.writing
+	o.waiting = false
+	if more || o.news.Load() {
+		o.queue()
+	}
 }
 
 // close ends writing. It waits for what is being written: the way for it has to be cut before.
@@ -99,5 +100,5 @@ func (o *outbox) close() {
 		o.pulse.Stop()
 	}
 	o.mu.Unlock()
-	o.writers.Wait()
+	o.turns.Wait()
 }

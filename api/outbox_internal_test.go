@@ -14,7 +14,8 @@ func TestOutbox_MissesNoWake(t *testing.T) {
 	const tellers, each = 4, 20_000
 	var there, taken, turns atomic.Int64
 	done := make(chan struct{})
-	o := &outbox{turn: func(*load) (bool, error) {
+	var tasks sync.WaitGroup
+	o := &outbox{writers: newWriters(&tasks), turn: func(*load) (bool, error) {
 		turns.Add(1)
 		if taken.Add(there.Swap(0)) == tellers*each {
 			close(done)
@@ -34,6 +35,7 @@ func TestOutbox_MissesNoWake(t *testing.T) {
 	telling.Wait()
 	<-done
 	o.close()
+	tasks.Wait()
 	if got := turns.Load(); got > tellers*each {
 		t.Errorf("it took %d turns to write %d frames", got, tellers*each)
 	}
@@ -45,7 +47,8 @@ func TestOutbox_OneWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		writing := make(chan error)
 		var turns, atOnce atomic.Int32
-		o := &outbox{turn: func(*load) (bool, error) {
+		var tasks sync.WaitGroup
+		o := &outbox{writers: newWriters(&tasks), turn: func(*load) (bool, error) {
 			turns.Add(1)
 			if atOnce.Add(1) > 1 {
 				t.Error("two write at once")
@@ -80,5 +83,6 @@ func TestOutbox_OneWriter(t *testing.T) {
 		o.close()
 		o.wake()
 		expect(3, "after its end")
+		tasks.Wait()
 	})
 }

@@ -10,7 +10,6 @@ import (
 // is the code of a problem, which is stable and what programs branch on; those that the library sends of its own
 // accord have words of its own, or none. It returns nil where p is to stay as it is.
 func (w *wire) reworded(p []byte) []byte {
-	const finalClose = 0x88
 	// A part of an event can begin so by chance, but not go on with a code: no JSON text contains control characters.
 	if len(p) < 4 || p[0] != finalClose || int(p[1]) != len(p)-2 {
 		return nil

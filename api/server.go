@@ -86,7 +86,8 @@ type Server struct {
 	polls       map[*poll]struct{}       // guarded by mu
 	draining    bool                     // guarded by mu
 
-	tasks sync.WaitGroup // registered connections, and goroutines that work for them
+	tasks   sync.WaitGroup // registered connections, and goroutines that work for them
+	writers *writers       // of all connections
 }
 
 // NewServer returns a Server.
@@ -98,6 +99,7 @@ func NewServer(config Config) *Server {
 		replica: config.Replica, verifier: config.Verifier, hub: config.Hub, log: config.Log, metrics: config.Metrics,
 		melody: newMelody(config.Limits), connections: make(map[*connection]struct{}), polls: make(map[*poll]struct{}),
 	}
+	s.writers = newWriters(&s.tasks)
 	if s.tickets == nil {
 		s.tickets = newMemoryTickets()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -176,6 +177,34 @@ func TestSlow_KernelHoldsLittle(t *testing.T) {
 		}
 		if held := (handedOut - events) * size; held > 1<<20 {
 			w.Errorf("%d bytes of %d were handed out to a client that reads nothing", held, events*size)
+		}
+	})
+}
+
+// TestSlow_MoreThanWriters has more clients take nothing than there are writers, on real sockets, of each kind.
+func TestSlow_MoreThanWriters(t *testing.T) {
+	t.Parallel()
+	const events, size = 100, 8 << 10
+	onTCP(t, func(w *world) {
+		reader := w.live("alice")
+		for range 2 * runtime.GOMAXPROCS(0) {
+			stuck := w.dialUnread(handshake{user: "alice", query: "snapshot=0"})
+			stuck.readOne("reelay.ready")
+			stream, _ := w.rawStream("Authorization: Bearer " + w.token("alice"))
+			for _, conn := range []net.Conn{stuck.NetConn(), stream} {
+				if tcp, ok := conn.(*net.TCPConn); !ok || tcp.SetReadBuffer(4<<10) != nil {
+					w.Fatal("the client has no TCP connection")
+				}
+			}
+		}
+		data := `{"text":"` + strings.Repeat("x", size) + `"}`
+		for range events {
+			w.publish(updated("alice", "v", data))
+			reader.next("video.updated")
+		}
+		// Whoever waited for the stuck ones would have got on when they were cut.
+		if got, want := w.metric("reelay_connections"), fmt.Sprint(1+4*runtime.GOMAXPROCS(0)); got != want {
+			w.Errorf("there are %s connections, want %s: none is cut yet", got, want)
 		}
 	})
 }

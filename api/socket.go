@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -75,9 +76,9 @@ func (t *socket) read(conn *websocket.Conn) {
 // late is called when a message takes longer than messageLimit.
 func (t *socket) late() { t.tracked(func() { t.close(errFrameTimeout) }) }
 
-// write implements transport. What it writes but the last frame, wire keeps until that comes.
+// write implements transport.
 func (t *socket) write(l *load) error {
-	err := t.writeOut(t.melody.WebsocketConnection(), l)
+	err := t.writeOut(l)
 	if err != nil && !errors.Is(err, websocket.ErrCloseSent) { // which says that it ends anyway
 		t.failed(err)
 		t.cut()
@@ -85,27 +86,43 @@ func (t *socket) write(l *load) error {
 	return err
 }
 
-func (t *socket) writeOut(conn *websocket.Conn, l *load) error {
-	deadline := l.begun.Add(writeLimit)
+// writeOut makes the frames of WebSocket (RFC 6455, section 5.2) itself: the library would write each by itself.
+func (t *socket) writeOut(l *load) error {
 	if l.beat {
-		if err := conn.WriteControl(websocket.PingMessage, nil, deadline); err != nil {
-			return err
-		}
+		l.bytes.Write([]byte{finalPing, 0})
 	}
-	for i, f := range l.frames {
-		if i < len(l.frames)-1 {
-			_ = conn.SetWriteDeadline(moreFollows) // it never fails: it is for the next frame
-		} else {
-			_ = conn.SetWriteDeadline(deadline)
+	var large []byte
+	for _, f := range l.frames {
+		l.bytes.Write(appendHead(l.bytes.AvailableBuffer(), len(f.json)))
+		if len(f.json) > loadBytes {
+			large = f.json // the load is full, and this is its last. It is not copied for who reads slowly.
+			break
 		}
-		if err := conn.WriteMessage(websocket.TextMessage, f.json); err != nil {
+		l.bytes.Write(f.json)
+	}
+	if l.bytes.Len() > 0 {
+		if err := t.wire.send(l, large); err != nil {
 			return err
 		}
 	}
 	if l.why != nil {
-		t.sayWhy(conn, l.why)
+		l.stall() // the goroutine that reads may be at it to write
+		t.sayWhy(t.melody.WebsocketConnection(), l.why)
 	}
 	return nil
+}
+
+// appendHead appends what a text frame of so many bytes begins with.
+func appendHead(to []byte, size int) []byte {
+	const finalText = 0x81
+	switch {
+	case size < 126:
+		return append(to, finalText, byte(size))
+	case size < 1<<16:
+		return binary.BigEndian.AppendUint16(append(to, finalText, 126), uint16(size))
+	default:
+		return binary.BigEndian.AppendUint64(append(to, finalText, 127), uint64(size))
+	}
 }
 
 // sayWhy sends the close frame, which the client answers with its own. The socket stays until then, or until it is cut:

@@ -17,8 +17,8 @@ type stream struct {
 
 // line is what carries a stream: HTTP/1.1 or HTTP/2.
 type line interface {
-	// write writes what was appended to buffer. A client that does not take it in time is an error that isTimeout knows.
-	write(buffer *bytes.Buffer) error
+	// write writes what was appended to buffer, in the turn of a load. A client that does not take it in time is an error that isTimeout knows.
+	write(buffer *bytes.Buffer, turn *load) error
 	// wait returns when the client has left, or cut was called.
 	wait()
 	// cut breaks the response off. It does not end it: some clients take an end for the end of all, and never come back.
@@ -92,7 +92,7 @@ func (t *stream) writeOut(l *load) error {
 	if l.why != nil {
 		appendStreamed(buffer, t.farewell(l.why))
 	}
-	return t.line.write(buffer)
+	return t.line.write(buffer, l)
 }
 
 // farewell is the last frame of a stream, which says why it ends.

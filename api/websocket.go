@@ -35,8 +35,8 @@ func newMelody(limits Limits) *melody.Melody {
 	m.Config.MessageBufferSize = 0 // the outbox writes
 	m.Upgrader.Subprotocols = []string{subprotocol}
 	m.Upgrader.HandshakeTimeout = limits.HeaderTimeout
-	// Each connection has a buffer for reading: what clients send is small, and rare. One for writing it has while it
-	// writes; the last frame of a load, if it is larger than that, takes a second system call.
+	// Each connection has a buffer for reading: what clients send is small, and rare. One for writing it never has: loads
+	// are written past the library, see wire, and pongs and close frames need none.
 	m.Upgrader.ReadBufferSize, m.Upgrader.WriteBufferSize, m.Upgrader.WriteBufferPool = 256, 4096, new(sync.Pool)
 	// Compression stays off: its window costs each connection more memory than everything else together.
 	m.Upgrader.EnableCompression = false

@@ -8,7 +8,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"sync"
 	"time"
+
+	"github.com/gorilla/websocket"
 )
 
 const (
@@ -19,17 +23,18 @@ const (
 	sendBuffer = 32 << 10
 	// writePart is how much of a large frame has to be taken within writeLimit.
 	writePart = 32 << 10
+	// pongsMost is how many bytes of pongs are kept for a client that is being written to.
+	pongsMost = 8 << 10
 	// fragmentsMost is about how many frames one message may come in. Empty ones add nothing to its size, and cost as much
 	// to read as others; libraries that cut messages at all make pieces of kilobytes.
 	fragmentsMost = 1024
 )
 
-// moreFollows is the deadline for a frame that others follow at once: until the last of them comes, wire keeps it, and
-// writes all by one system call.
-var moreFollows = time.Unix(1, 0)
-
 // errFragments ends the reading of a client that sends a message in too many frames.
 var errFragments = errors.New("a message of too many frames")
+
+// What whole control frames begin with.
+const finalClose, finalPing, finalPong = 0x88, 0x89, 0x8a
 
 // takeOver takes a connection over from net/http, which is through with it then.
 func takeOver(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
@@ -46,20 +51,27 @@ func takeOver(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
 // takeOver makes the connection under a response the one under this WebSocket.
 func (w *wire) takeOver(from http.ResponseWriter) (*taken, error) {
 	conn, buffered, err := takeOver(from)
-	w.Conn = conn
+	if err == nil {
+		w.clientConn = newClientConn(conn)
+	}
 	return &taken{w, buffered}, err
 }
 
-// wire is the connection under a WebSocket. It writes the frames of a load at once, where the library above would write
-// each by itself. And it looks at the frames of the client for what the libraries do not tell: that a message was begun and
-// is not brought to its end, which would hold the connection for ever, since every pong in between extends the deadline of
-// reading.
+// wire is the connection under a WebSocket. Loads are written past the library, which does the handshake, reads, and
+// writes pongs and close frames: wire keeps those apart from loads. And it looks at the frames of the client for what the
+// library does not tell: that a message was begun and is not brought to its end, which would hold the connection for ever,
+// since every pong in between extends the deadline of reading.
 type wire struct {
-	net.Conn
+	clientConn
 	socket *socket // is told when a message takes longer than messageLimit
 
-	more bool          // the next frame is to be kept; guarded by the library's lock for writing, as the next
-	held *bytes.Buffer // frames that are kept; nil if there are none
+	until time.Time // the deadline for what the library writes; guarded by the library's lock
+
+	mu      sync.Mutex    // that of writers alone is taken while it is held
+	writing bool          // somebody writes to the connection; guarded by mu, as all below
+	idle    chan struct{} // closed when that ends; nil while nobody waits for it
+	held    *bytes.Buffer // what the library has written and is held back; nil: nothing
+	over    error         // why nothing more may be written; ErrCloseSent: a close frame is the last
 
 	// All below is used by the reading goroutine alone.
 	header  [14]byte // of the frame that is arriving: 2 bytes, up to 8 of length, 4 of mask
@@ -82,59 +94,162 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// SetWriteDeadline implements net.Conn. The library calls it before each frame, under the lock that makes frames whole;
-// the deadline moreFollows has the frame kept, to be written with those after it.
+// SetWriteDeadline implements net.Conn. It is for what the library writes next, and called under its lock.
 func (w *wire) SetWriteDeadline(t time.Time) error {
-	if w.more = t.Equal(moreFollows); w.more {
-		return nil
-	}
-	return w.Conn.SetWriteDeadline(t)
+	w.until = t
+	return nil
 }
 
-// Write implements net.Conn. It is called under the library's lock, as SetWriteDeadline is, with one frame, or with a
-// large one in two pieces.
+// Write implements net.Conn. The library calls it with a frame as a whole, under its lock. It does not wait for a load that
+// is being written: who writes that writes the frame, too. For a close frame alone it waits, as long as the library wants,
+// since the connection may be closed after that.
 func (w *wire) Write(p []byte) (int, error) {
-	if w.more || w.held != nil && isPingOrPong(p) { // which goes with the frames around it
-		if w.held == nil {
-			w.held = takeBuffer()
-		}
-		return w.held.Write(p)
-	}
 	n := len(p)
 	if other := w.reworded(p); other != nil {
 		p = other
 	}
-	if w.held == nil {
-		return n, w.writeOut(p)
+	if mine, err := w.hold(p); !mine || err != nil {
+		return n, err
 	}
-	held := w.held
-	w.held = nil
+	return n, w.finish(nil, nil)
+}
+
+// hold keeps a frame of the library to be written. It reports whether the caller has the right to write now.
+func (w *wire) hold(p []byte) (mine bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over != nil {
+		return false, w.over
+	}
+	if w.held == nil {
+		w.held = takeBuffer()
+	} else if p[0] == finalPong && w.held.Len() > pongsMost {
+		return false, nil // it is not missed: such a client does not read
+	}
+	w.held.Write(p)
+	if p[0] == finalClose {
+		w.over = websocket.ErrCloseSent
+		if err := w.await(time.Until(w.until)); err != nil {
+			return false, err
+		}
+	} else if w.writing {
+		return false, nil // who writes sees to it
+	}
+	w.writing = true
+	return true, nil
+}
+
+// await waits until nobody writes. mu is held, but not while it waits.
+func (w *wire) await(most time.Duration) error {
+	limit := time.NewTimer(most)
+	defer limit.Stop()
+	for w.writing {
+		if w.idle == nil {
+			w.idle = make(chan struct{})
+		}
+		var err error
+		idle := w.idle
+		w.mu.Unlock()
+		select {
+		case <-idle:
+		case <-limit.C:
+			err = os.ErrDeadlineExceeded
+		}
+		w.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send writes a load: its bytes, and what is too large to be among them.
+func (w *wire) send(l *load, large []byte) error {
+	held, err := w.begin(l)
+	if err != nil {
+		return err
+	}
+	if held != nil {
+		err = w.writeHeld(l, held)
+	}
+	if err == nil {
+		err = w.writeOut(l.bytes.Bytes(), l)
+	}
+	if err == nil && large != nil {
+		err = w.writeOut(large, l)
+	}
+	return w.finish(l, err)
+}
+
+// begin takes the right to write a load, and returns what is held, which comes before it.
+func (w *wire) begin(l *load) (held *bytes.Buffer, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.writing {
+		l.stall() // the library writes
+		if err := w.await(writeLimit); err != nil {
+			return nil, err
+		}
+	}
+	if w.over != nil {
+		return nil, w.over // who writes the close frame writes what is held
+	}
+	w.writing = true
+	held, w.held = w.held, nil
+	return held, nil
+}
+
+// finish writes what is held, and then gives up the right to write; after an error, at once. l is nil where the library
+// writes.
+func (w *wire) finish(l *load, err error) error {
+	for {
+		held := w.end(err)
+		if held == nil {
+			return err
+		}
+		err = w.writeHeld(l, held)
+	}
+}
+
+// end gives up the right to write, unless something is held, which it returns. After an error nothing is written any more:
+// the last frame may be half there.
+func (w *wire) end(err error) (held *bytes.Buffer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.over = err
+	} else if held = w.held; held != nil {
+		w.held = nil
+		return held
+	}
+	w.writing = false
+	if w.idle != nil {
+		close(w.idle)
+		w.idle = nil
+	}
+	return nil
+}
+
+func (w *wire) writeHeld(l *load, held *bytes.Buffer) error {
 	defer giveBuffer(held)
-	held.Write(p)
-	return n, w.writeOut(held.Bytes())
+	if l == nil {
+		return w.wait(held.Bytes(), w.until)
+	}
+	return w.write(held.Bytes(), l)
 }
 
-// isPingOrPong tells what begins a frame, where it does not follow the first piece of a large one.
-func isPingOrPong(p []byte) bool {
-	const finalPing, finalPong = 0x89, 0x8a
-	return p[0] == finalPing || p[0] == finalPong
-}
-
-// writeOut writes. The deadline set holds for the first part, and each further one has its own: who takes the largest
-// frame slowly is slow and has to get it some day, and who takes nothing of it is gone. No ping can be sent meanwhile, so
-// that taking the frame counts as a pong.
-func (w *wire) writeOut(p []byte) error {
+// writeOut writes in the turn of a load. Who takes the largest frame slowly is slow and has to get it some day, and who
+// takes nothing of it is gone. No ping can be sent meanwhile, so that taking a part counts as a pong.
+func (w *wire) writeOut(p []byte, l *load) error {
 	first := true
 	return inParts(p, func(part []byte) error {
 		if !first {
-			now := time.Now()
-			if err := errors.Join(w.Conn.SetWriteDeadline(now.Add(writeLimit)), w.SetReadDeadline(now.Add(pongLimit))); err != nil {
+			if err := w.SetReadDeadline(time.Now().Add(pongLimit)); err != nil {
 				return err
 			}
 		}
 		first = false
-		_, err := w.Conn.Write(part)
-		return err
+		return w.write(part, l)
 	})
 }
 
