@@ -106,7 +106,8 @@ func (w *watch) looks(ctx context.Context, o options, begun time.Time) error {
 			return err
 		}
 		is := w.taken[i]
-		o.progress.stepf("%v of %v: %.0f KB of outbox, %d events waiting", is.time(), o.steady, is.outbox/1024, is.waiting)
+		o.progress.stepf("%v of %v: outbox %.0f KB, state %.0f KB, owner_head %.0f KB, %d events waiting",
+			is.time(), o.steady, is.outbox/1024, is.state/1024, is.heads/1024, is.waiting)
 		if i%steadyEach == 0 {
 			w.entry(is)
 		}
