@@ -1,10 +1,15 @@
 package api
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"syscall"
 	"time"
 )
+
+// errUntaken says that the client has taken nothing of what was written in time.
+var errUntaken = errors.New("nothing was taken")
 
 // clientConn is a client's connection, as loads are written to it.
 type clientConn struct {
@@ -39,7 +44,10 @@ func (c *clientConn) wait(p []byte, until time.Time) error {
 	if err := c.Conn.SetWriteDeadline(until); err != nil {
 		return err
 	}
-	if _, err := c.Conn.Write(p); err != nil {
+	n, err := c.Conn.Write(p)
+	if err != nil && n == 0 && isTimeout(err) {
+		return fmt.Errorf("%w: %w", errUntaken, err)
+	} else if err != nil {
 		return err
 	}
 	return c.Conn.SetWriteDeadline(time.Time{}) // an attempt would fail after a deadline that has passed

@@ -132,6 +132,9 @@ func (w *wire) hold(p []byte) (mine bool, err error) {
 		if err := w.await(time.Until(w.until)); err != nil {
 			return false, err
 		}
+		if !errors.Is(w.over, websocket.ErrCloseSent) {
+			return false, w.over // who was writing has failed, and the last frame may be half there
+		}
 	} else if w.writing {
 		return false, nil // who writes sees to it
 	}
@@ -232,10 +235,14 @@ func (w *wire) end(err error) (held *bytes.Buffer) {
 
 func (w *wire) writeHeld(l *load, held *bytes.Buffer) error {
 	defer giveBuffer(held)
-	if l == nil {
-		return w.wait(held.Bytes(), w.until)
+	if l != nil {
+		return w.write(held.Bytes(), l)
 	}
-	return w.write(held.Bytes(), l)
+	err := w.wait(held.Bytes(), w.until)
+	if errors.Is(err, errUntaken) && held.Bytes()[0] == finalPong {
+		return w.Conn.SetWriteDeadline(time.Time{}) // it is not missed, and what comes next has a time of its own
+	}
+	return err
 }
 
 // writeOut writes in the turn of a load. Who takes the largest frame slowly is slow and has to get it some day, and who

@@ -104,6 +104,53 @@ func TestWire_LoadAmidTheLibrary(t *testing.T) {
 	})
 }
 
+// TestWire_NothingFollowsAFailedLoad has a close frame wait for a load that fails half way through a frame.
+func TestWire_NothingFollowsAFailedLoad(t *testing.T) {
+	t.Parallel()
+	onWire(t, func(t *testing.T, w *wire, client net.Conn, l *load) {
+		l.bytes.WriteString("\x81\x05hello")
+		var both sync.WaitGroup
+		both.Go(func() {
+			if err := w.send(l, nil); !isTimeout(err) {
+				t.Errorf("a load that was taken by half returned %v, want a timeout", err)
+			}
+		})
+		expect(t, client, "\x81\x05he")
+		<-time.After(writeLimit - time.Second)
+		w.until = time.Now().Add(closeGrace)
+		both.Go(func() {
+			if _, err := w.Write([]byte("\x88\x02\x03\xe9")); !isTimeout(err) {
+				t.Errorf("the close frame after it returned %v, want the error of the load", err)
+			}
+		})
+		<-time.After(time.Second + time.Millisecond)
+		_ = client.SetReadDeadline(time.Now().Add(time.Second))
+		if got, _ := io.ReadAll(client); len(got) > 0 {
+			t.Errorf("after half a frame came %q", got)
+		}
+		both.Wait()
+	})
+}
+
+// TestWire_APongIsNotMissed has a client take nothing for as long as a pong has, and read again then.
+func TestWire_APongIsNotMissed(t *testing.T) {
+	t.Parallel()
+	onWire(t, func(t *testing.T, w *wire, client net.Conn, l *load) {
+		if _, err := w.Write([]byte("\x8a\x01p")); err != nil {
+			t.Errorf("a pong that was not taken returned %v, want nothing", err)
+		}
+		l.bytes.WriteString("\x81\x01a")
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			if err := w.send(l, nil); err != nil {
+				t.Errorf("the load after it returned %v, want nothing", err)
+			}
+		})
+		expect(t, client, "\x81\x01a")
+		sending.Wait()
+	})
+}
+
 // TestWire_NothingFollowsAFailure has a client take half a pong, and the library give up: what followed would be no frame.
 func TestWire_NothingFollowsAFailure(t *testing.T) {
 	t.Parallel()
