@@ -2,6 +2,7 @@
 -- The row of reelay.state has a new version for each batch, and everybody reads it. While a dump runs, none of them can be
 -- cleared away, and whoever looks for the living one by a key that all of them share walks past the dead ones. So the key
 -- is raised every second, and the row is looked for from its highest end.
+SET LOCAL lock_timeout = '2s'; -- behind a dump that reads the table everybody would wait: try again after it
 ALTER TABLE reelay.state DROP CONSTRAINT state_pkey;
 ALTER TABLE reelay.state ADD generation bigint NOT NULL DEFAULT 0 PRIMARY KEY;
 COMMENT ON COLUMN reelay.state.generation IS 'Raised by the leader every second in which there were batches. There is one row; its latest version has the highest.';

@@ -64,12 +64,12 @@ func parseError(err error) error {
 }
 
 // schemaError wraps err with what was being done, and with ErrNoSchema where the server says that our schema, or a
-// function or table of it, is not there.
+// function, table or column of it, is not there.
 func schemaError(err error, doing string) error {
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
-		ours := answer.Code == "42P01" && answer.Hint != "" // undefined_table, raised by reelay.watch itself
+		ours := answer.Hint != "" && (answer.Code == "42P01" || answer.Code == "42703") // raised by reelay.watch itself
 		switch answer.Code {
-		case "3F000", "42P01", "42883": // invalid_schema_name, undefined_table, undefined_function
+		case "3F000", "42P01", "42883", "42703": // invalid_schema_name, undefined_table, undefined_function, undefined_column
 			if !ours {
 				return fmt.Errorf("%s: %w (%w)", doing, ErrNoSchema, err)
 			}

@@ -88,7 +88,7 @@ func (l *Log) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, queryLimit)
 	defer cancel()
 	var log string
-	// The second table came later than the first: a schema without it is older than this binary.
+	// The second table and the state's generation came later than the first: a schema without them is older than this binary.
 	if err := l.pool.QueryRow(ctx, "SELECT s.log FROM "+theState+" s LEFT JOIN reelay.revocation r ON false").Scan(&log); err != nil {
 		return schemaError(err, "look for the schema reelay")
 	}

@@ -191,6 +191,10 @@ func TestMigrate_ErrorsSayWhatToDo(t *testing.T) {
 	if err := l.Check(t.Context()); err != nil {
 		t.Errorf("check with the schema: %v", err)
 	}
+	s.exec(`ALTER TABLE reelay.state DROP generation`)
+	if err := l.Check(t.Context()); !errors.Is(err, pg.ErrNoSchema) || pg.Transient(err) {
+		t.Errorf("check of a schema that is older: got %v, want %v", err, pg.ErrNoSchema)
+	}
 }
 
 // A database URL holds a password, and an error about it ends up in a log.

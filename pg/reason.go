@@ -30,7 +30,7 @@ func Reason(err error) string {
 			return "authentication"
 		case "42501":
 			return "privilege"
-		case "3F000", "42P01", "42883":
+		case "3F000", "42P01", "42883", "42703":
 			return "schema"
 		}
 		return "sql"
