@@ -139,7 +139,7 @@ func drain(b *testing.B, url string, size int, settings ...string) {
 		if drains++; drains%100 == 0 {
 			low = top // not each time: the leader raises it every 100 ms
 		}
-		rows, err := leader.conn.Query(context.Background(), pg.DrainStatement, int64(0), low, int64(0), int64(pg.BatchSize))
+		rows, err := leader.conn.Query(context.Background(), pg.DrainStatement, int64(0), low, int64(0), int64(pg.BatchSize), int64(0))
 		if err != nil {
 			b.Fatal(err)
 		}
