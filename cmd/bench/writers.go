@@ -104,7 +104,7 @@ func writers(ctx context.Context, o options) (*table, error) {
 		}, countColumns...),
 		Notes: []string{
 			w.note(),
-			"Clients, Postgres and the leader share one CPU. The leader moves what Reelay's trigger writes; the lone outbox row nobody moves.",
+			"Clients, Postgres and the leader share the CPUs of this machine. The leader moves what Reelay's trigger writes; the lone outbox row nobody moves.",
 			"A slower flush is made by commit_delay: what a volume across a network takes.",
 		},
 	}
