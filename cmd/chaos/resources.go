@@ -14,10 +14,6 @@ import (
 // the heap in hand, and spans that are full of holes.
 const residentSlack = 100 << 20
 
-// heapSlack is what their heaps may hold more: the last 128 events of each of 50 users on three replicas, about a
-// kilobyte each, which nobody has when they are looked at first, and what pools keep.
-const heapSlack = 35 << 20
-
 // resources are what all replicas together hold.
 type resources struct {
 	goroutines, descriptors float64
@@ -47,7 +43,7 @@ func (c *campaign) resources(ctx context.Context) resources {
 // collection has freed, within seconds.
 func (r resources) near(before resources) bool {
 	return r.goroutines <= 1.2*before.goroutines+30 && r.descriptors <= 1.2*before.descriptors+30 &&
-		r.heap <= 1.3*before.heap+heapSlack && (r.raced || r.resident <= 2*before.resident+residentSlack)
+		r.heap <= 1.3*before.heap+15<<20 && (r.raced || r.resident <= 2*before.resident+residentSlack)
 }
 
 func (r resources) String() string {
