@@ -73,7 +73,6 @@ func TestRelay_MoreThanABatch(t *testing.T) {
 	b.chained(t)
 }
 
-// What the bus refuses is numbered all the same, and the next batch that it takes shows every replica the gap.
 // While a batch is being published, the next is numbered; but it is published after it, not beside it.
 func TestRelay_PublishesOneBatchAndNumbersTheNext(t *testing.T) {
 	t.Parallel()
@@ -105,6 +104,7 @@ func TestRelay_PublishesOneBatchAndNumbersTheNext(t *testing.T) {
 	}
 }
 
+// What the bus refuses is numbered all the same, and the next batch that it takes shows every replica the gap.
 func TestRelay_ABusThatRefusesDoesNotStopNumbering(t *testing.T) {
 	t.Parallel()
 	s := open(t, watched)
