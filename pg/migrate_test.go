@@ -110,7 +110,12 @@ func TestMigrate_IndexOfALogInUse(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	narrow(s, 2000)
-	for _, file := range []string{"00010_log_owner_bytes.sql", "00009_owner_head_bytes.sql"} {
+	files, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(files)
+	for _, file := range files[:slices.Index(files, "00009_owner_head_bytes.sql")+1] {
 		content, err := fs.ReadFile(migrations.FS, file)
 		if err != nil {
 			t.Fatal(err)
@@ -153,7 +158,7 @@ func TestMigrate_IndexOfALogInUse(t *testing.T) {
 			}
 		}
 	})
-	_, err := pg.Migrate(t.Context(), s.url, discard, nil)
+	_, err = pg.Migrate(t.Context(), s.url, discard, nil)
 	migrated.Store(true)
 	writing.Wait()
 	if err != nil {

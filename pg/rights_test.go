@@ -85,7 +85,8 @@ const hostile = `
 	CREATE TABLE awake (last_value bigint);
 	INSERT INTO awake VALUES (1), (1);
 	CREATE TABLE watched (LIKE reelay.watched);
-	CREATE FUNCTION evil() RETURNS text LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'hijacked as %', current_user; END$$;
+	CREATE SEQUENCE hijacked;
+	CREATE FUNCTION evil() RETURNS text LANGUAGE plpgsql AS $$BEGIN PERFORM pg_catalog.nextval('public.hijacked'); RAISE EXCEPTION 'hijacked as %', current_user; END$$;
 	CREATE FUNCTION is_owner(text) RETURNS boolean LANGUAGE sql AS 'SELECT evil() = ''''';
 	CREATE FUNCTION max_data() RETURNS integer LANGUAGE sql AS 'SELECT length(evil())';
 	CREATE FUNCTION octet_length(character varying) RETURNS integer LANGUAGE sql AS 'SELECT length(evil())';
@@ -103,13 +104,31 @@ const hostile = `
 	CREATE OPERATOR = (LEFTARG = character varying, RIGHTARG = character varying, FUNCTION = same);
 	CREATE OPERATOR <> (LEFTARG = character varying, RIGHTARG = character varying, FUNCTION = same);
 	CREATE FUNCTION join(jsonb, unknown) RETURNS jsonb LANGUAGE sql AS 'SELECT evil()::jsonb';
-	CREATE OPERATOR || (LEFTARG = jsonb, RIGHTARG = unknown, FUNCTION = join);`
+	CREATE OPERATOR || (LEFTARG = jsonb, RIGHTARG = unknown, FUNCTION = join);
+	CREATE FUNCTION join(jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT evil()::jsonb';
+	CREATE OPERATOR || (LEFTARG = jsonb, RIGHTARG = jsonb, FUNCTION = join);
+	CREATE FUNCTION same(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT evil() IS NULL';
+	CREATE OPERATOR = (LEFTARG = text, RIGHTARG = text, FUNCTION = same);
+	CREATE OPERATOR <> (LEFTARG = text, RIGHTARG = text, FUNCTION = same);
+	CREATE FUNCTION same(integer, integer) RETURNS boolean LANGUAGE sql AS 'SELECT evil() IS NULL';
+	CREATE OPERATOR = (LEFTARG = integer, RIGHTARG = integer, FUNCTION = same);
+	CREATE OPERATOR <= (LEFTARG = integer, RIGHTARG = integer, FUNCTION = same);
+	CREATE FUNCTION same(bigint, integer) RETURNS boolean LANGUAGE sql AS 'SELECT evil() IS NULL';
+	CREATE OPERATOR = (LEFTARG = bigint, RIGHTARG = integer, FUNCTION = same);
+	CREATE FUNCTION octet_length(text) RETURNS integer LANGUAGE sql AS 'SELECT length(evil())';
+	CREATE FUNCTION jsonb_build_object(text, varchar, text, integer, text, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT evil()::jsonb';
+	CREATE FUNCTION jsonb_build_object(text, varchar) RETURNS jsonb LANGUAGE sql AS 'SELECT evil()::jsonb';
+	CREATE FUNCTION jsonb_build_object(text, integer) RETURNS jsonb LANGUAGE sql AS 'SELECT evil()::jsonb';
+	CREATE FUNCTION pg_notify(text, text) RETURNS void LANGUAGE sql AS 'SELECT evil()';
+	CREATE FUNCTION pg_sequence_last_value(regclass) RETURNS bigint LANGUAGE sql AS 'SELECT length(evil())';
+	CREATE DOMAIN text AS pg_catalog.text CHECK (public.evil() IS NULL);
+	CREATE DOMAIN jsonb AS pg_catalog.jsonb CHECK (public.evil() IS NULL)`
 
 func TestRights_AHostileSearchPathHijacksNothing(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"public", "public, pg_catalog", "pg_temp, public, pg_catalog"} {
 		// varchar, whose operators and functions are those of text, so that one made for varchar itself would win.
-		s := open(t, `CREATE TABLE videos (id varchar PRIMARY KEY, user_id varchar, processing_status varchar); CREATE INDEX ON videos (user_id)`)
+		s := open(t, `CREATE TABLE videos (id varchar PRIMARY KEY, user_id varchar, processing_status varchar, progress integer); CREATE INDEX ON videos (user_id)`)
 		mallory := s.role("")
 		s.exec(`GRANT ALL ON SCHEMA public TO ` + mallory + `; GRANT ALL ON videos TO ` + mallory +
 			`; GRANT SELECT ON reelay.watched TO ` + mallory + `; GRANT USAGE ON SCHEMA reelay TO ` + mallory)
@@ -126,11 +145,12 @@ func TestRights_AHostileSearchPathHijacksNothing(t *testing.T) {
 		attacker.exec(`SET search_path = ` + path)
 		s.exec(`SET search_path = ` + path)
 		s.exec(`SELECT reelay.watch('public.videos')`)
-		s.exec(`SELECT reelay.watch('public.videos', columns => '{processing_status}', prefix => 'video')`)
-		attacker.exec(`INSERT INTO public.videos VALUES ('v1', 'alice', 'new')`)
-		attacker.exec(`UPDATE public.videos SET processing_status = 'ready'::text`)
-		attacker.exec(`UPDATE public.videos SET user_id = 'bob'::text`)
-		if got := one[string](s, `SELECT string_agg(key || ' ' OPERATOR(pg_catalog.||) data::text, ' ') FROM reelay.snapshot('bob', NULL, 10)`); got != `v1 {"processing_status": "ready"}` {
+		attacker.exec(`INSERT INTO public.videos VALUES ('v1', 'alice', 'new', 0)`)
+		attacker.exec(`UPDATE public.videos SET processing_status = 'processing'::varchar`)
+		s.exec(`SELECT reelay.watch('public.videos', columns => '{processing_status, progress}', prefix => 'video')`)
+		attacker.exec(`UPDATE public.videos SET processing_status = 'ready'::varchar`)
+		attacker.exec(`UPDATE public.videos SET user_id = 'bob'::varchar`)
+		if got := one[string](s, `SELECT string_agg(key || ' ' OPERATOR(pg_catalog.||) data::pg_catalog.text, ' ') FROM reelay.snapshot('bob', NULL, 10)`); got != `v1 {"progress": 0, "processing_status": "ready"}` {
 			t.Errorf("%s: snapshot %s", path, got)
 		}
 		attacker.exec(`TRUNCATE public.videos`)
@@ -139,8 +159,11 @@ func TestRights_AHostileSearchPathHijacksNothing(t *testing.T) {
 		clean := s.another()
 		clean.exec(`SET search_path = pg_catalog`)
 		same(t, path, clean.lines(`SELECT concat_ws(' ', owner, type) FROM reelay.outbox ORDER BY id`), []string{
-			"alice video.created", "alice video.updated", "alice video.removed", "bob video.added", "bob video.deleted", "alice video.progress",
+			"alice video.created", "alice video.updated", "alice video.updated", "alice video.removed", "bob video.added", "bob video.deleted", "alice video.progress",
 		})
+		if one[bool](clean, `SELECT is_called FROM public.hijacked`) { // which outlives a subtransaction that fails
+			t.Errorf("%s: a function of theirs was called", path)
+		}
 		same(t, path+": their tables", clean.lines(`SELECT owner FROM public.outbox`), nil)
 	}
 }
