@@ -36,9 +36,11 @@ func BenchmarkCapture(b *testing.B) {
 	for _, trigger := range []struct{ name, setup string }{
 		{"none", ""}, // its difference says how exact all this is
 		{"outbox-row", `
-			CREATE TABLE plain_outbox (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, owner text, subject text, status text);
+			CREATE TABLE plain_outbox (LIKE reelay.outbox INCLUDING ALL);
 			CREATE FUNCTION plain() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
-				INSERT INTO plain_outbox (owner, subject, status) VALUES (NEW.user_id, NEW.id, NEW.processing_status); RETURN NULL; END$$;
+				INSERT INTO plain_outbox (owner, subject, type, data) VALUES (NEW.user_id, NEW.id, 'video.updated', jsonb_build_object(
+					'processing_status', NEW.processing_status, 'previous', jsonb_build_object('processing_status', OLD.processing_status)));
+				RETURN NULL; END$$;
 			CREATE TRIGGER plain AFTER UPDATE ON videos FOR EACH ROW
 				WHEN (OLD.processing_status IS DISTINCT FROM NEW.processing_status) EXECUTE FUNCTION plain()`},
 		{"reelay", `SELECT reelay.watch('videos')`},
