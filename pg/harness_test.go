@@ -2,6 +2,7 @@ package pg_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/url"
@@ -173,6 +174,27 @@ func one[T any](s *session, sql string, args ...any) T {
 		s.t.Fatalf("%s\n%v", sql, explain(err))
 	}
 	return value
+}
+
+// node is a step of a plan that was executed.
+type node struct {
+	Type    string  `json:"Node Type"`
+	Rows    float64 `json:"Actual Rows"` // each time
+	Loops   float64 `json:"Actual Loops"`
+	Dropped float64 `json:"Rows Removed by Join Filter"`
+	Hit     int     `json:"Shared Hit Blocks"` // by those below, too
+	Read    int     `json:"Shared Read Blocks"`
+	Plans   []node
+}
+
+// plan executes a statement and returns the last step of its plan: those below were done before.
+func (s *session) plan(sql string) node {
+	s.t.Helper()
+	var answer []struct{ Plan node }
+	if err := json.Unmarshal(one[[]byte](s, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+sql), &answer); err != nil {
+		s.t.Fatalf("read the plan of %s: %v", sql, err)
+	}
+	return answer[0].Plan
 }
 
 // outbox returns what was captured, one "owner subject type data" a line, and empties the outbox.

@@ -1,7 +1,6 @@
 package pg_test
 
 import (
-	"encoding/json"
 	"testing"
 
 	"github.com/reelay/reelay/pg"
@@ -24,23 +23,11 @@ func TestRelay_AFullBatchIsNoMoreWorkThanItsRows(t *testing.T) {
 		s.exec(`EXECUTE drain (0, 0, 0, 1000, 0)`)
 	}
 	s.exec(fill)
-	var top []struct{ Plan node }
-	if err := json.Unmarshal([]byte(one[string](s, `EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE drain (0, 0, 0, 1000, 0)`)), &top); err != nil {
-		t.Fatalf("read the plan: %v", err)
-	}
+	drain := s.plan(`EXECUTE drain (0, 0, 0, 1000, 0)`)
 	if moved := one[int](s, `SELECT count(*) FROM reelay.log`); moved != pg.BatchSize {
 		t.Fatalf("%d events were moved, want %d", moved, pg.BatchSize)
 	}
-	top[0].Plan.check(t)
-}
-
-// node is a step of a plan that was executed.
-type node struct {
-	Type    string  `json:"Node Type"`
-	Rows    float64 `json:"Actual Rows"` // each time
-	Loops   float64 `json:"Actual Loops"`
-	Dropped float64 `json:"Rows Removed by Join Filter"`
-	Plans   []node
+	drain.check(t)
 }
 
 func (n node) check(t *testing.T) {

@@ -1,7 +1,6 @@
 package pg_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"testing"
 
@@ -28,17 +27,8 @@ func TestState_IsFoundAtOnceAmongOldVersions(t *testing.T) {
 	}
 	// Who reads it.
 	all := one[int](s, `SELECT pg_relation_size('reelay.state') / current_setting('block_size')::int`)
-	var plan []struct {
-		Plan struct {
-			Hit  int `json:"Shared Hit Blocks"`
-			Read int `json:"Shared Read Blocks"`
-		}
-	}
-	found := one[string](s, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT log FROM `+pg.TheState+` s`)
-	if err := json.Unmarshal([]byte(found), &plan); err != nil {
-		t.Fatalf("read the plan: %v", err)
-	}
-	if blocks := plan[0].Plan.Hit + plan[0].Plan.Read; all < 80 || blocks > 10 {
+	found := s.plan(`SELECT log FROM ` + pg.TheState + ` s`)
+	if blocks := found.Hit + found.Read; all < 80 || blocks > 10 {
 		t.Errorf("%d blocks of %d were read for one row", blocks, all)
 	}
 	// The leader, who updates it. The server counts with a delay, so look for a time when it has counted all.
