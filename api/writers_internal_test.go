@@ -83,9 +83,11 @@ func TestWriters_NoMoreThanCPUs(t *testing.T) {
 func TestWriters_InTurn(t *testing.T) {
 	t.Parallel()
 	inTurn(t, 1, func(t *testing.T, w *writers) {
+		come := make(chan struct{}) // no turn ends before all wait for theirs
 		var turns []string
 		client := func(name string, more int) *outbox {
 			return &outbox{writers: w, opened: true, turn: func(*load) (bool, error) {
+				<-come
 				turns = append(turns, name)
 				more--
 				return more >= 0, nil
@@ -94,6 +96,7 @@ func TestWriters_InTurn(t *testing.T) {
 		client("much", 2).wake()
 		client("a", 0).wake()
 		client("b", 1).wake()
+		close(come)
 		synctest.Wait()
 		if want := []string{"much", "a", "b", "much", "b", "much"}; !slices.Equal(turns, want) {
 			t.Errorf("the turns were %v, want %v", turns, want)
