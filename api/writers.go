@@ -16,8 +16,6 @@ type writers struct {
 
 	mu          sync.Mutex // no other is taken while it is held
 	first, last *outbox    // those whose turn has to come, by outbox.behind; guarded by mu, as all below
-	joined      uint64     // how many outboxes ever came, to get a turn each
-	served      uint64     // how many of them got it
 	working     int        // writers that wait for nobody
 }
 
@@ -35,7 +33,6 @@ func (w *writers) join(o *outbox) {
 		w.last.behind = o
 	}
 	w.last = o
-	w.joined++
 	w.begin()
 }
 
@@ -51,59 +48,32 @@ func (w *writers) run() {
 	l := takeLoad()
 	defer giveLoad(l)
 	l.writers = w
-	for {
-		// All who are ready to run go first: among them who brings events, and may have more for these clients. Where nobody
-		// is, this costs nothing to speak of. It is not done for each outbox: then those who bring would get as much of the
-		// CPU as all who take.
-		runtime.Gosched()
-		for until := w.queued(); ; {
-			o := w.next(until)
-			if o == nil {
-				break
-			}
-			o.write(l)
-			if l.writers == nil {
-				return // it had to wait, and another has its place
-			}
-		}
-		if w.leave() {
-			return
+	// All who are ready to run go first: among them who brings events, and may have more for these clients. Where nobody
+	// is, this costs nothing to speak of. It is not done for each outbox: then those who bring would get as much of the
+	// CPU as all who take. Nor again while there are outboxes: who brings them is running, or there will soon be none.
+	runtime.Gosched()
+	for o := w.next(); o != nil; o = w.next() {
+		o.write(l)
+		if l.writers == nil {
+			return // it had to wait, and another has its place
 		}
 	}
 }
 
-// queued returns how many came so far.
-func (w *writers) queued() uint64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.joined
-}
-
-// next takes the next outbox, unless it came after so many; nil: there is none.
-func (w *writers) next(until uint64) *outbox {
+// next takes the next outbox. nil: there is none, and who asked is no longer one of the writers.
+func (w *writers) next() *outbox {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	o := w.first
-	if o == nil || w.served >= until {
+	if o == nil {
+		w.working--
 		return nil
 	}
 	w.first, o.behind = o.behind, nil
 	if w.first == nil {
 		w.last = nil
 	}
-	w.served++
 	return o
-}
-
-// leave ends a writer, unless there is work for it.
-func (w *writers) leave() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.first != nil {
-		return false
-	}
-	w.working--
-	return true
 }
 
 // replace has another writer take the place of one that is about to wait.
