@@ -17,7 +17,11 @@ type fault struct {
 	counts string
 	// resets says that sessions may lose their places, and have to be told then.
 	resets bool
-	play   func(context.Context, *episode) error
+	// rehearsed says that it is played once more, before the replicas are looked at for the first time. The runtime never
+	// frees its notes on goroutines, of which there are most while a herd arrives: what one leaves is no leak, and what
+	// each leaves is.
+	rehearsed bool
+	play      func(context.Context, *episode) error
 	// missing says why it cannot be played at all.
 	missing string
 }
@@ -46,5 +50,5 @@ var faults = []fault{
 	{number: 17, name: "late-commit", title: "transaction open across many others", limit: time.Second, counts: "its commit", play: lateCommit},
 	{number: 18, name: "log-trimmed", title: "resumption from before a trim", resets: true, play: logTrimmed},
 	{number: 19, name: "jwks-down", title: "JWKS endpoint down, keys rotated", limit: 10 * time.Second, counts: "its being back", play: keysAway},
-	{number: 20, name: "herd", title: "all clients come back at once", limit: 10 * time.Second, counts: "their coming", play: herdReturns},
+	{number: 20, name: "herd", title: "all clients come back at once", limit: 10 * time.Second, counts: "their coming", rehearsed: true, play: herdReturns},
 }

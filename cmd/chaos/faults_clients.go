@@ -21,18 +21,14 @@ const (
 // replicas have forgotten them, so each has to be read from the log.
 func herdReturns(ctx context.Context, e *episode) error {
 	e.mind(e.replicas...)
-	feeds := metricsOf(ctx, e.replicas).sum("reelay_feeds")
+	held := metricsOf(ctx, e.replicas)
 	herd, err := e.gather(ctx, "herd", e.herd, func(n int) *replica { return e.replicas[n%len(e.replicas)] })
 	if err != nil {
 		return err
 	}
 	defer herd.disperse()
 	back := herd.leave()
-	// The sentries' feeds come and go.
-	err = until(ctx, time.Minute, "the herd is forgotten", func() bool {
-		return metricsOf(ctx, e.replicas).sum("reelay_feeds") <= feeds+float64(len(e.replicas))
-	})
-	if err != nil {
+	if err := e.forgotten(ctx, held); err != nil {
 		return err
 	}
 	if err := e.sendTo(ctx, herd); err != nil {
@@ -53,6 +49,24 @@ func herdReturns(ctx context.Context, e *episode) error {
 	}
 	herd.judge(e)
 	return nil
+}
+
+// forgotten waits until the replicas have no more clients, and know no more owners, than they held before a herd came. A
+// replica that does not answer has forgotten nobody.
+func (c *campaign) forgotten(ctx context.Context, held samples) error {
+	return until(ctx, time.Minute, "the herd is forgotten", func() bool {
+		var connections, feeds float64
+		for _, r := range c.replicas {
+			m, err := r.metrics(ctx)
+			if err != nil {
+				return false
+			}
+			connections += m.sum("reelay_connections")
+			feeds += m.sum("reelay_feeds")
+		}
+		sentries := float64(len(c.replicas)) // they come and go
+		return connections <= held.sum("reelay_connections")+sentries && feeds <= held.sum("reelay_feeds")+sentries
+	})
 }
 
 // slowClient sends a burst to a hundred clients twice: to such as read, and to some one of whom never does. The others

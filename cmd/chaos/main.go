@@ -44,6 +44,10 @@ watch. Then each fault is played once in each round, in an order that the seed d
 and what every client received is compared with the application's own log of what it committed: nothing may be lost, come
 twice, come out of order or be another user's, and the state that a client has must be what the table holds.
 
+In the end the replicas must hold about what they held at the start: memory, goroutines, descriptors. A herd is let come
+and go once before they are looked at first, and is one playing more of its fault: what one herd leaves behind for ever is
+part of the start, and what the next ones leave is not.
+
 A fault's recovery is measured by an event that is committed every 20 ms, and by when it comes on each replica.
 
 The exit code is 0 if every promise and every bound was kept, and 1 if not. To look closer at one fault:
@@ -127,7 +131,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 1, "how often to play each fault")
 	flags.StringVar(&o.faults, "faults", "", "which to play, by `names or numbers` with commas between; all, by default")
 	flags.BoolVar(&o.list, "list", false, "list the faults, and do nothing")
-	flags.BoolVar(&o.short, "short", false, "make faults last shorter, and crowds smaller: all in two minutes")
+	flags.BoolVar(&o.short, "short", false, "make faults last shorter, and crowds smaller: all in some two minutes")
 	flags.IntVar(&o.users, "users", 50, "users who own videos")
 	flags.IntVar(&o.sockets, "sockets", 3, "clients of each user")
 	flags.IntVar(&o.connections, "connections", 8, "connections that write")

@@ -2,6 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -223,6 +227,67 @@ func TestResources_GoBackToWhereTheyWere(t *testing.T) {
 		if test.change(&after); after.near(before) != test.want {
 			t.Errorf("%s: %s, before %s: near %v, want %v", name, after, before, !test.want, test.want)
 		}
+	}
+}
+
+func TestForgotten_WaitsUntilEveryReplicaHasNoMoreThanItHeld(t *testing.T) {
+	t.Parallel()
+	const few = "reelay_connections 4\nreelay_feeds 5\n"
+	held := samples{"reelay_connections": 6, "reelay_feeds": 8} // by both; each may have a sentry more
+	for name, answer := range map[string]string{
+		"no answer":   "",
+		"connections": "reelay_connections 5\nreelay_feeds 5\n",
+		"feeds":       "reelay_connections 4\nreelay_feeds 6\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			asked := 0 // one request at a time
+			c := &campaign{stack: &stack{}}
+			for _, handle := range []http.HandlerFunc{
+				func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, few) },
+				func(w http.ResponseWriter, _ *http.Request) {
+					said := few
+					if asked++; asked <= 3 {
+						said = answer
+					}
+					if said == "" {
+						panic(http.ErrAbortHandler)
+					}
+					_, _ = io.WriteString(w, said)
+				},
+			} {
+				admin := httptest.NewServer(handle)
+				t.Cleanup(admin.Close)
+				c.replicas = append(c.replicas, &replica{admin: admin.Listener.Addr().String()})
+			}
+			if err := c.forgotten(t.Context(), held); err != nil || asked != 4 {
+				t.Errorf("got %v after %d answers, want none after the fourth", err, asked)
+			}
+		})
+	}
+}
+
+func TestLetGo_WaitsUntilEveryReplicaHasComparedItsFeeds(t *testing.T) {
+	t.Parallel()
+	c := &campaign{stack: &stack{}}
+	compares := []int{9, 4} // the answer with which each counts one comparison more
+	asked := make([]int, len(compares))
+	for n, at := range compares {
+		admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			asked[n]++
+			compared := 7
+			if asked[n] >= at {
+				compared++
+			}
+			// A beat with each fourth answer.
+			_, _ = fmt.Fprintf(w, "reelay_hub_catch_ups_total{cause=\"reconcile\"} %d\nreelay_hub_catch_ups_total{cause=\"beat\"} %d\n", compared, asked[n]/4)
+		}))
+		t.Cleanup(admin.Close)
+		c.replicas = append(c.replicas, &replica{admin: admin.Listener.Addr().String()})
+	}
+	// Both have compared with the ninth; the beat that follows comes with the twelfth.
+	if err := c.letGo(t.Context()); err != nil || asked[0] != 12 || asked[1] != 12 {
+		t.Errorf("got %v after %v answers, want none after the twelfth", err, asked)
 	}
 }
 

@@ -44,7 +44,7 @@ type report struct {
 	// Broken promises and bounds that were not kept, beyond those of a fault.
 	broken []string
 	late   []string
-	// What the replicas hold before and after all faults.
+	// What the replicas hold before and after all faults, of which those that are rehearsed have been played once before.
 	before, after resources
 }
 
@@ -105,23 +105,46 @@ func (p plan) playAll(ctx context.Context, c *campaign, r *report, progress io.W
 	if _, err := c.compare(ctx); err != nil {
 		return err
 	}
-	r.before = c.resources(ctx)
-	random := rand.New(rand.NewPCG(p.seed, 0))
 	begun := time.Now()
+	play := func(when string, row *row, random *rand.Rand) error {
+		_, _ = fmt.Fprintf(progress, "%6.1f s  %-22s: %2d %-40s ", time.Since(begun).Seconds(), when, row.fault.number, row.fault.title)
+		c.logf("plays %d %s", row.fault.number, row.fault.name)
+		e, err := p.playOne(ctx, c, row, random)
+		_, _ = fmt.Fprintln(progress, e.summary(err))
+		c.logf("played %d %s: %s", row.fault.number, row.fault.name, e.summary(err))
+		if err != nil {
+			return fmt.Errorf("%d %s: %w", row.fault.number, row.fault.name, err)
+		}
+		return nil
+	}
+	r.before = c.resources(ctx)
+	for _, row := range r.rows {
+		if !row.fault.rehearsed || row.skipped != "" {
+			continue
+		}
+		held := metricsOf(ctx, c.replicas)
+		// Of a source of its own, so that the seed decides the same order with it and without.
+		if err := play("before the first round", row, rand.New(rand.NewPCG(p.seed, 1))); err != nil {
+			return err
+		}
+		if err := c.forgotten(ctx, held); err != nil {
+			return err
+		}
+		var err error
+		if r.before, err = c.atRest(ctx); err != nil {
+			return err
+		}
+	}
+	random := rand.New(rand.NewPCG(p.seed, 0))
 	for round := range p.rounds {
 		for n, at := range random.Perm(len(p.faults)) {
 			row := r.rows[at]
 			if row.skipped != "" {
 				continue
 			}
-			head := fmt.Sprintf("%6.1f s  round %d of %d, %2d of %d: %2d %-40s ", time.Since(begun).Seconds(), round+1, p.rounds, n+1, len(p.faults), row.fault.number, row.fault.title)
-			_, _ = fmt.Fprint(progress, head)
-			c.logf("plays %d %s", row.fault.number, row.fault.name)
-			e, err := p.playOne(ctx, c, row, random)
-			_, _ = fmt.Fprintln(progress, e.summary(err))
-			c.logf("played %d %s: %s", row.fault.number, row.fault.name, e.summary(err))
-			if err != nil {
-				return fmt.Errorf("%d %s: %w", row.fault.number, row.fault.name, err)
+			when := fmt.Sprintf("round %d of %d, %2d of %d", round+1, p.rounds, n+1, len(p.faults))
+			if err := play(when, row, random); err != nil {
+				return err
 			}
 		}
 	}

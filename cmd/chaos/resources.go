@@ -23,9 +23,10 @@ type resources struct {
 	raced bool
 }
 
-// resources asks the replicas, after they have collected their garbage.
+// resources asks the replicas, after they have collected their garbage twice: what is in a pool outlives one collection,
+// and after a herd that is more than all the rest.
 func (c *campaign) resources(ctx context.Context) resources {
-	for _, r := range c.replicas {
+	for _, r := range slices.Concat(c.replicas, c.replicas) {
 		if response, err := r.ask(ctx, "/debug/pprof/heap?gc=1"); err == nil { // else there is more than there need be
 			_, _ = io.Copy(io.Discard, response.Body)
 			_ = response.Body.Close()
@@ -37,6 +38,48 @@ func (c *campaign) resources(ctx context.Context) resources {
 		goroutines: m.sum("go_goroutines"), descriptors: m.sum("process_open_fds"),
 		heap: m.sum("go_memstats_heap_alloc_bytes"), resident: m.sum("process_resident_memory_bytes"),
 	}
+}
+
+// atRest lets the application pause, and asks the replicas when they have let go of its last events: what they keep of
+// them comes and goes, and is several megabytes.
+func (c *campaign) atRest(ctx context.Context) (resources, error) {
+	c.writers.gate.Lock()
+	defer c.writers.gate.Unlock()
+	c.prober.gate.Lock()
+	defer c.prober.gate.Unlock()
+	if err := c.letGo(ctx); err != nil {
+		return resources{}, err
+	}
+	return c.resources(ctx), nil
+}
+
+// letGo waits until each replica has compared all its feeds with the log, which is when they let go of events that no
+// session needs. The next question to the log, after the one that compares, says that it has come to its end.
+func (c *campaign) letGo(ctx context.Context) error {
+	for _, cause := range []string{"reconcile", "beat"} {
+		questions := `reelay_hub_catch_ups_total{cause="` + cause + `"}`
+		before := make(map[*replica]float64)
+		err := until(ctx, time.Minute, "every replica has asked the log, cause "+cause, func() bool {
+			asked := 0
+			for _, r := range c.replicas {
+				m, err := r.metrics(ctx)
+				if err != nil {
+					continue
+				}
+				if _, known := before[r]; !known {
+					before[r] = m[questions]
+				}
+				if m[questions] > before[r] {
+					asked++
+				}
+			}
+			return asked == len(c.replicas)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // near says whether nothing has leaked, as far as that shows. The runtime gives back to the kernel what the garbage
