@@ -13,7 +13,7 @@ import (
 const (
 	// pollLeast is how soon an awake leader looks again after it found an event: more often follow. Each look in vain
 	// doubles the pause, up to pollMost. Half of the pause is what polling adds to an event's way.
-	pollLeast = 250 * time.Microsecond
+	pollLeast = 150 * time.Microsecond
 	pollMost  = 2 * time.Millisecond
 	// pollPerEvent is the pause for each event that a look found, up to pollBusy: from some thousand a second on, a
 	// transaction that moves many leaves more of Postgres to the writers than many that move few.
@@ -44,6 +44,7 @@ const (
 type alarm struct {
 	conn *pgx.Conn
 	mode Wake
+	naps *napper
 
 	awake    bool
 	settling bool
@@ -56,8 +57,10 @@ type alarm struct {
 }
 
 func newAlarm(conn *pgx.Conn, mode Wake) *alarm {
-	return &alarm{conn: conn, mode: mode, backoff: pollLeast}
+	return &alarm{conn: conn, mode: mode, naps: newNapper(), backoff: pollLeast}
 }
+
+func (a *alarm) close() { a.naps.close() }
 
 // set listens, and sets the flag, whatever the last leader left there.
 func (a *alarm) set(ctx context.Context) error {
@@ -100,7 +103,7 @@ func (a *alarm) wait(ctx context.Context, drained int, deadline time.Time) error
 	case drained == batchSize: // there is more
 		return ctx.Err()
 	case a.mode == WakePoll || a.awake:
-		nap(a.backoff)
+		a.naps.nap(a.backoff)
 		a.backoff = min(2*a.backoff, pollMost)
 		return ctx.Err()
 	case a.settling && a.settled && drained == 0:

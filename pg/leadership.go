@@ -84,6 +84,7 @@ func (l *leadership) republish(ctx context.Context) error {
 // relay drains the outbox and publishes, until the session ends.
 func (l *leadership) relay(ctx context.Context) error {
 	alarm := newAlarm(l.conn, l.wake)
+	defer alarm.close()
 	if err := alarm.set(ctx); err != nil {
 		return err
 	}

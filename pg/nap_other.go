@@ -4,5 +4,11 @@ package pg
 
 import "time"
 
-// nap sleeps for some milliseconds at the most.
-func nap(d time.Duration) { time.Sleep(d) }
+// napper sleeps for some milliseconds at the most.
+type napper struct{}
+
+func newNapper() *napper { return &napper{} }
+
+func (*napper) nap(d time.Duration) { time.Sleep(d) }
+
+func (*napper) close() {}
