@@ -32,7 +32,7 @@ func (n *napper) nap(d time.Duration) {
 			return
 		}
 	}
-	time.Sleep(d)
+	<-time.After(d)
 }
 
 func (n *napper) close() {
