@@ -3,13 +3,15 @@
 -- function's own. To set one and to take it back, in each transaction anew, took as long as most of the rest.
 --
 -- Tables that are watched already get their new functions below. A table can be written to meanwhile.
+SET LOCAL lock_timeout = '2s'; -- behind a reelay.watch that does not end: try again after it
 
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION reelay.watched_state(watched integer) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     -- All of the table that the generated functions depend on.
     SELECT concat_ws(' ', reelay.table_identity(w.relation), reelay.full_name(w.relation), (
-        SELECT string_agg(format('%s:%L:%s:%s', c.n, a.attname, a.atttypid, a.attcollation), ' ' ORDER BY c.n)
+        SELECT string_agg(format('%s:%L:%s:%s:%s', c.n, a.attname, a.atttypid, a.attcollation,
+            (SELECT count(*) FROM pg_cast k WHERE k.castsource = a.atttypid)), ' ' ORDER BY c.n)
         FROM unnest(reelay.columns_now(w.id)) WITH ORDINALITY c (name, n)
         LEFT JOIN pg_attribute a ON a.attrelid = w.relation AND a.attname = c.name AND a.attnum > 0))
     FROM reelay.watched w WHERE w.id = watched;
@@ -17,12 +19,16 @@ $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE FUNCTION reelay.usual_change(watched integer, names name[]) RETURNS text
+CREATE OR REPLACE FUNCTION reelay.usual_change(watched integer, names name[]) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 -- The code for what an event carries, by the names that columns have now: an expression that is NULL where a change is not
 -- a usual one. That is: an UPDATE by which the row keeps its key and its owner, who can be told, and columns that are
--- not large. NULL where a column is gone, or is of any other type than those that Postgres brings the code for: whoever writes
--- has a say in what is found by a name, so it names nothing but Postgres's own, in full, and that calls nobody else's.
+-- not large. NULL where a column is gone, or is of any other type than those that Postgres brings the code for.
+--
+-- Whoever writes has a say in what is found by a name, so the expression names nothing but Postgres's own, in full. And
+-- that must not call anybody else's: a cast to json, say, which jsonb_build_object looks for where a type is not
+-- Postgres's own. So enums are written by their output function, and no column may have become one of another type since:
+-- for the columns that the trigger's condition names, Postgres sees to that. The others are asked, before all else.
 DECLARE
     w reelay.watched;
     plain constant oid[] := '{boolean,smallint,integer,bigint,real,double precision,uuid,date,time,timestamp,timestamptz}'::regtype[];
@@ -41,12 +47,16 @@ BEGIN
             -- without regard to case alice for Alice.
             THEN t.oid IN ('uuid'::regtype, 'bigint'::regtype, 'integer'::regtype, 'smallint'::regtype) OR t.oid = ANY (texts) AND l.collisdeterministic
             ELSE t.oid = ANY (plain) OR t.oid = ANY (texts)
-                OR t.typtype = 'e' AND NOT EXISTS (SELECT FROM pg_cast k WHERE k.castsource = t.oid) -- to json, by a function
+                OR t.typtype = 'e' AND NOT EXISTS (SELECT FROM pg_cast k WHERE k.castsource = t.oid) -- the long way would use it
             END IS NOT TRUE
     ) THEN
         RETURN NULL;
     END IF;
-    conditions := ARRAY[
+    conditions := ARRAY['TG_OP OPERATOR(pg_catalog.=) ''UPDATE'''] || ARRAY(
+        SELECT DISTINCT format('pg_catalog.pg_typeof(NEW.%I) OPERATOR(pg_catalog.=) %L::pg_catalog.regtype', c.name, a.atttypid::regtype)
+        FROM unnest(names[3 + cardinality(w.columns):]) c (name) JOIN pg_attribute a ON a.attrelid = w.relation AND a.attname = c.name
+        JOIN pg_type t ON t.oid = a.atttypid WHERE t.typtype <> 'e' AND c.name <> ALL (names[:2 + cardinality(w.columns)])
+    ) || ARRAY[
         format('OLD.%1$I OPERATOR(pg_catalog.=) NEW.%1$I', names[2]), format('OLD.%1$I OPERATOR(pg_catalog.=) NEW.%1$I', names[1])];
     IF (SELECT a.atttypid = ANY (texts) FROM pg_attribute a WHERE a.attrelid = w.relation AND a.attname = names[2]) THEN -- reelay.is_owner
         conditions := conditions || format('NEW.%1$I OPERATOR(pg_catalog.<>) '''' AND pg_catalog.octet_length(NEW.%1$I) OPERATOR(pg_catalog.<=) 256', names[2]);
@@ -60,14 +70,18 @@ BEGIN
     )
     SELECT conditions || array_agg(format('(pg_catalog.octet_length(%s.%I) OPERATOR(pg_catalog.<=) %s) IS NOT FALSE',
         l.row, l.name, reelay.max_data() / 10 / (SELECT count(*) FROM large)) ORDER BY l.name, l.row) INTO conditions FROM large l;
-    SELECT string_agg(format('%L, NEW.%I, ', p.member, p.name), '' ORDER BY p.i) INTO members
-    FROM unnest(w.payload, names[3 + cardinality(w.columns):]) WITH ORDINALITY p (member, name, i);
+    SELECT string_agg(format('%L, ' || CASE t.typtype WHEN 'e' THEN 'pg_catalog.enum_out(NEW.%I)::pg_catalog.text, ' ELSE 'NEW.%I, ' END, p.member, p.name),
+        '' ORDER BY p.i) INTO members
+    FROM unnest(w.payload, names[3 + cardinality(w.columns):]) WITH ORDINALITY p (member, name, i)
+    JOIN pg_attribute a ON a.attrelid = w.relation AND a.attname = p.name JOIN pg_type t ON t.oid = a.atttypid;
     -- Where only one is watched, and owner and key are as they were, that one has changed: why else the trigger?
-    SELECT string_agg(format(CASE WHEN cardinality(w.columns) = 1 THEN 'pg_catalog.jsonb_build_object(%2$L, OLD.%1$I)'
+    SELECT string_agg(format(CASE WHEN cardinality(w.columns) = 1 THEN 'pg_catalog.jsonb_build_object(%2$L, %3$s)'
             ELSE 'CASE WHEN OLD.%1$I OPERATOR(pg_catalog.=) NEW.%1$I OR OLD.%1$I IS NULL AND NEW.%1$I IS NULL '
-                'THEN ''{}'' ELSE pg_catalog.jsonb_build_object(%2$L, OLD.%1$I) END' END,
-        p.name, p.member), ' OPERATOR(pg_catalog.||) ' ORDER BY p.i) INTO previous
-    FROM unnest(w.columns, names[3:2 + cardinality(w.columns)]) WITH ORDINALITY p (member, name, i);
+                'THEN ''{}'' ELSE pg_catalog.jsonb_build_object(%2$L, %3$s) END' END,
+        p.name, p.member, format(CASE t.typtype WHEN 'e' THEN 'pg_catalog.enum_out(OLD.%I)::pg_catalog.text' ELSE 'OLD.%I' END, p.name)),
+        ' OPERATOR(pg_catalog.||) ' ORDER BY p.i) INTO previous
+    FROM unnest(w.columns, names[3:2 + cardinality(w.columns)]) WITH ORDINALITY p (member, name, i)
+    JOIN pg_attribute a ON a.attrelid = w.relation AND a.attname = p.name JOIN pg_type t ON t.oid = a.atttypid;
     RETURN format('CASE WHEN %s THEN pg_catalog.jsonb_build_object(%s''previous'', %s) END', array_to_string(conditions, ' AND '), members, previous);
 END$$;
 -- +goose StatementEnd
@@ -98,7 +112,7 @@ BEGIN
 -- Generated by reelay.watch for %2$s. It runs under the row's lock, so for one row the ids of the outbox follow commit order.
 --
 -- It has the rights of the schema's owner, and the search_path of whoever writes. So every name is written in full,
--- operators too, and all types are those that come with Postgres: nothing is looked for in that path.
+-- operators too, and nothing is called that would look for one: reelay.usual_change says how.
 DECLARE
     data pg_catalog.jsonb; -- NULL where the change is not a usual one
     told pg_catalog.text;
@@ -315,11 +329,12 @@ END$$;
 -- +goose StatementBegin
 DO $$
 BEGIN
+    PERFORM FROM reelay.watched w ORDER BY w.id FOR UPDATE; -- as reelay.watch does first: no function is replaced by two at once
     PERFORM reelay.forget_dropped();
     PERFORM reelay.generate_functions(w.id) FROM reelay.watched w;
 END$$;
 -- +goose StatementEnd
 
 -- +goose Down
--- The version before works with these functions, too; reelay.watch fails until the way up is gone again.
-DROP FUNCTION reelay.usual_change(integer, name[]);
+-- The version before works with these functions, too; that reelay.usual_change goes, 00004 sees to.
+SELECT 1;

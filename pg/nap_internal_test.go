@@ -8,7 +8,7 @@ import (
 func TestNap_SleepsForAsLongAsItIsToldTo(t *testing.T) {
 	t.Parallel()
 	n := newNapper()
-	for _, d := range []time.Duration{time.Nanosecond, 150 * time.Microsecond, 3 * time.Millisecond} {
+	for _, d := range []time.Duration{0, time.Nanosecond, 150 * time.Microsecond, 3 * time.Millisecond} {
 		begun := time.Now()
 		n.nap(d)
 		if took := time.Since(begun); took < d {

@@ -24,9 +24,9 @@ func newNapper() *napper {
 	return &napper{timer: timer, file: os.NewFile(uintptr(timer), "timer of naps")}
 }
 
-// nap sleeps for some milliseconds at the most.
+// nap sleeps for some milliseconds at the most. A timer that is set to 0 would not go off.
 func (n *napper) nap(d time.Duration) {
-	if n.file != nil && unix.TimerfdSettime(n.timer, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}, nil) == nil {
+	if n.file != nil && unix.TimerfdSettime(n.timer, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(max(d, 1)))}, nil) == nil {
 		var expirations [8]byte
 		if _, err := n.file.Read(expirations[:]); err == nil {
 			return

@@ -115,6 +115,9 @@ const hostile = `
 	CREATE OPERATOR <= (LEFTARG = integer, RIGHTARG = integer, FUNCTION = same);
 	CREATE FUNCTION same(bigint, integer) RETURNS boolean LANGUAGE sql AS 'SELECT evil() IS NULL';
 	CREATE OPERATOR = (LEFTARG = bigint, RIGHTARG = integer, FUNCTION = same);
+	CREATE FUNCTION pg_typeof(integer) RETURNS regtype LANGUAGE sql AS 'SELECT evil()::regtype';
+	CREATE FUNCTION same(regtype, regtype) RETURNS boolean LANGUAGE sql AS 'SELECT evil() IS NULL';
+	CREATE OPERATOR = (LEFTARG = regtype, RIGHTARG = regtype, FUNCTION = same);
 	CREATE FUNCTION octet_length(text) RETURNS integer LANGUAGE sql AS 'SELECT length(evil())';
 	CREATE FUNCTION jsonb_build_object(text, varchar, text, integer, text, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT evil()::jsonb';
 	CREATE FUNCTION jsonb_build_object(text, varchar) RETURNS jsonb LANGUAGE sql AS 'SELECT evil()::jsonb';
@@ -128,7 +131,7 @@ func TestRights_AHostileSearchPathHijacksNothing(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"public", "public, pg_catalog", "pg_temp, public, pg_catalog"} {
 		// varchar, whose operators and functions are those of text, so that one made for varchar itself would win.
-		s := open(t, `CREATE TABLE videos (id varchar PRIMARY KEY, user_id varchar, processing_status varchar, progress integer); CREATE INDEX ON videos (user_id)`)
+		s := open(t, `CREATE TABLE videos (id varchar PRIMARY KEY, user_id varchar, processing_status varchar, progress integer, seconds integer); CREATE INDEX ON videos (user_id)`)
 		mallory := s.role("")
 		s.exec(`GRANT ALL ON SCHEMA public TO ` + mallory + `; GRANT ALL ON videos TO ` + mallory +
 			`; GRANT SELECT ON reelay.watched TO ` + mallory + `; GRANT USAGE ON SCHEMA reelay TO ` + mallory)
@@ -145,12 +148,12 @@ func TestRights_AHostileSearchPathHijacksNothing(t *testing.T) {
 		attacker.exec(`SET search_path = ` + path)
 		s.exec(`SET search_path = ` + path)
 		s.exec(`SELECT reelay.watch('public.videos')`)
-		attacker.exec(`INSERT INTO public.videos VALUES ('v1', 'alice', 'new', 0)`)
+		attacker.exec(`INSERT INTO public.videos VALUES ('v1', 'alice', 'new', 0, 1)`)
 		attacker.exec(`UPDATE public.videos SET processing_status = 'processing'::varchar`)
-		s.exec(`SELECT reelay.watch('public.videos', columns => '{processing_status, progress}', prefix => 'video')`)
+		s.exec(`SELECT reelay.watch('public.videos', columns => '{processing_status, progress}', payload => '{processing_status, progress, seconds}', prefix => 'video')`)
 		attacker.exec(`UPDATE public.videos SET processing_status = 'ready'::varchar`)
 		attacker.exec(`UPDATE public.videos SET user_id = 'bob'::varchar`)
-		if got := one[string](s, `SELECT string_agg(key || ' ' OPERATOR(pg_catalog.||) data::pg_catalog.text, ' ') FROM reelay.snapshot('bob', NULL, 10)`); got != `v1 {"progress": 0, "processing_status": "ready"}` {
+		if got := one[string](s, `SELECT string_agg(key || ' ' OPERATOR(pg_catalog.||) data::pg_catalog.text, ' ') FROM reelay.snapshot('bob', NULL, 10)`); got != `v1 {"seconds": 1, "progress": 0, "processing_status": "ready"}` {
 			t.Errorf("%s: snapshot %s", path, got)
 		}
 		attacker.exec(`TRUNCATE public.videos`)
@@ -165,6 +168,43 @@ func TestRights_AHostileSearchPathHijacksNothing(t *testing.T) {
 			t.Errorf("%s: a function of theirs was called", path)
 		}
 		same(t, path+": their tables", clean.lines(`SELECT owner FROM public.outbox`), nil)
+	}
+}
+
+// A type that is not Postgres's own can bring code along: a cast, which may look for what it calls by a name. It comes, or a
+// column becomes one of the type, when the trigger's function was made and nobody has mended it yet.
+func TestRights_ACastThatComesLaterHijacksNothing(t *testing.T) {
+	t.Parallel()
+	const casts = `
+		CREATE FUNCTION to_json_text(state) RETURNS json LANGUAGE plpgsql AS $$BEGIN RETURN to_json(lower(CASE $1 WHEN 'done' THEN 'DONE' ELSE 'NEW' END)); END$$;
+		CREATE FUNCTION to_plain_text(state) RETURNS text LANGUAGE plpgsql AS $$BEGIN RETURN lower('NEW'); END$$;
+		CREATE CAST (state AS json) WITH FUNCTION to_json_text(state);
+		CREATE CAST (state AS text) WITH FUNCTION to_plain_text(state)`
+	for _, change := range []string{
+		``, `; ALTER TABLE videos ALTER title TYPE state USING 'new'`, `; ALTER TABLE videos ALTER progress TYPE state USING 'new'`,
+		` AS IMPLICIT; SELECT reelay.watch('videos', columns => '{kind}', payload => '{title}'); DROP TRIGGER "00_reelay_update" ON videos; ALTER TABLE videos ALTER kind TYPE state USING 'new'`,
+	} {
+		s := open(t, `CREATE TYPE state AS ENUM ('new', 'done');
+			CREATE TABLE videos (id text PRIMARY KEY, user_id text, processing_status state, title text, progress integer, kind text); CREATE INDEX ON videos (user_id);
+			INSERT INTO videos VALUES ('v1', 'alice', 'new', 'one', 1, 'new');
+			SELECT reelay.watch('videos', columns => '{processing_status,kind}', payload => '{processing_status,title,progress}')`)
+		s.exec(casts + change)
+		mallory := s.role("")
+		s.exec(`CREATE SCHEMA hostile AUTHORIZATION ` + mallory + `; GRANT ALL ON videos TO ` + mallory)
+		attacker := s.as(mallory)
+		attacker.exec(`CREATE SEQUENCE hostile.hijacked;
+			CREATE FUNCTION hostile.lower(text) RETURNS text LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('hostile.hijacked'); RETURN 'hijacked'; END$$;
+			CREATE FUNCTION hostile.enum_out(state) RETURNS text LANGUAGE sql AS $$SELECT hostile.lower('')$$`)
+		attacker.exec(`SET search_path = hostile, pg_catalog, public`)
+		attacker.exec(`UPDATE videos SET processing_status = 'done'`)
+		attacker.exec(`INSERT INTO videos (id, user_id, processing_status) VALUES ('v2', 'new', 'new')`)
+		attacker.exec(`DELETE FROM videos WHERE id = 'v2'`)
+		if one[bool](s, `SELECT is_called FROM hostile.hijacked`) {
+			t.Errorf("%q: a function of theirs was called, with the rights of Reelay's owner", change)
+		}
+		if !strings.Contains(change, "DROP") && one[int](s, `SELECT reelay.mend_watched()`) == 0 {
+			t.Errorf("%q: nothing was mended", change)
+		}
 	}
 }
 
