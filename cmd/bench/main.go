@@ -32,8 +32,8 @@ tables:
                them, beside the same updates without a trigger, and beside a loop around gorilla/websocket that only writes.
   memory       Resident memory of a replica for each idle, authenticated connection, and how many connect in a second: by
                10,000 and 20,000 WebSockets and as many event streams, or by --connections.
-  scaling      CPU of one replica for an event of its own users, while other replicas and other users come: it should
-               not change.
+  scaling      CPU of one replica for an event of its own users, while other replicas and other users come: it
+               follows its own users, not the whole system.
   storm        10,000 clients that come back at once, one UPDATE of 50,000 rows, and 1,000 clients that were away for
                five seconds.
   steady       How large the tables stay under constant load (--rate) for a while (--steady), with events kept for a sixth

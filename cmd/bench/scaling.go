@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 )
 
@@ -14,23 +13,27 @@ const (
 	everyUsers = 1000
 	// eventsPerUser is how many events each active user gets in a second.
 	eventsPerUser = 4
-	// scalingRows is how many rows a commit changes.
-	scalingRows = 50
+	// bulkOf is how many rows a bulk commit changes.
+	bulkOf = 50
 )
 
 // systems are what a replica is a part of, from the smallest on. The leader is one more gateway, without clients.
 var systems = []struct {
 	name     string
+	rows     int // a commit
 	replicas int
 	users    int // on each
 	away     int // with as many events as the others, and no clients anywhere
 }{
-	{"the smallest", 1, homeUsers, 0},
-	{"users come who are nowhere connected", 1, homeUsers, 3 * homeUsers},
-	{"users come to this replica", 1, 2 * homeUsers, 0},
-	{"users come to this replica", 1, 4 * homeUsers, 0},
-	{"replicas come, with their users", 2, homeUsers, 0},
-	{"replicas come, with their users", 4, homeUsers, 0},
+	{"the smallest", 1, 1, homeUsers, 0},
+	{"users come who are nowhere connected", 1, 1, homeUsers, 3 * homeUsers},
+	{"replicas come, with their users", 1, 4, homeUsers, 0},
+	{"the smallest", bulkOf, 1, homeUsers, 0},
+	{"users come who are nowhere connected", bulkOf, 1, homeUsers, 3 * homeUsers},
+	{"users come to this replica", bulkOf, 1, 2 * homeUsers, 0},
+	{"users come to this replica", bulkOf, 1, 4 * homeUsers, 0},
+	{"replicas come, with their users", bulkOf, 2, homeUsers, 0},
+	{"replicas come, with their users", bulkOf, 4, homeUsers, 0},
 }
 
 // scaling measures what one replica's CPU does for an event of its own users, while the system grows around it.
@@ -39,6 +42,7 @@ func scaling(ctx context.Context, o options) (*table, error) {
 		Name: "scaling", Title: "CPU seconds of one replica for 100,000 events of its own users, while the system grows",
 		Columns: append([]column{
 			{"change", "what grows", 0},
+			{"rows", "rows a commit", 0},
 			{"replicas", "replicas", 0},
 			{"users", "active users", 0},
 			{"events", "events/s of all", 0},
@@ -48,8 +52,10 @@ func scaling(ctx context.Context, o options) (*table, error) {
 			{"ratio", "to the smallest", 2},
 			{"cpu_redis", "Redis, s/100,000 of all", 2},
 		}, countColumns...),
-		Notes: []string{fmt.Sprintf("Each active user gets %d events a second, and has one socket; commits of %d rows. The leader is one more gateway, without clients.",
-			eventsPerUser, scalingRows)},
+		Notes: []string{
+			fmt.Sprintf("Each active user gets %d events a second, and has one socket. The leader is one more gateway, without clients.", eventsPerUser),
+			"Most of the CPU is for waking up: for events of its own, of which a larger system may bring fewer at a time, and for each batch's mark.",
+		},
 	}
 	// All of them in turns, again and again, on the same servers: gateways are not stopped in between, so the smaller
 	// systems have idle replicas beside them.
@@ -69,25 +75,29 @@ func scaling(ctx context.Context, o options) (*table, error) {
 	for round := range o.rounds {
 		for i := range systems {
 			i = (i + round) % len(systems)
-			o.progress.stepf("round %d of %d, %s: %d replicas, %d users here", round+1, o.rounds, systems[i].name, systems[i].replicas, systems[i].users)
+			o.progress.stepf("round %d of %d, %d rows a commit, %s: %d replicas, %d users here", round+1, o.rounds, systems[i].rows, systems[i].name, systems[i].replicas, systems[i].users)
 			if err := s.share(ctx, o, l, i, &found[i]); err != nil {
 				return nil, fmt.Errorf("%s: %w", systems[i].name, err)
 			}
 		}
 	}
 	bars := chart{title: "CPU seconds of one replica for 100,000 events of its own users", unit: "s", series: []series{{name: "replica"}}}
+	var smallest float64
 	for i, system := range systems {
 		f := &found[i]
+		if i == 0 || system.rows != systems[i-1].rows {
+			smallest = f.cpu.median()
+		}
 		active := system.replicas*system.users + system.away
 		r := row{
-			"change": system.name, "replicas": system.replicas, "users": active, "here": system.users, "events": f.all.median(),
+			"change": system.name, "rows": system.rows, "replicas": system.replicas, "users": active, "here": system.users, "events": f.all.median(),
 			"events_here": f.here.median(), "cpu_here": known(f.cpu), "cpu_redis": known(f.redis), "lost": f.lost, "twice": f.twice,
 		}
-		if smallest := found[0].cpu.median(); smallest > 0 {
+		if smallest > 0 {
 			r["ratio"] = f.cpu.median() / smallest
 		}
 		t.add(r)
-		bars.labels = append(bars.labels, strconv.Itoa(system.replicas)+" × "+strconv.Itoa(system.users)+", all "+strconv.Itoa(active))
+		bars.labels = append(bars.labels, fmt.Sprintf("%d × %d, all %d, rows %d", system.replicas, system.users, active, system.rows))
 		bars.series[0].values = append(bars.series[0].values, f.cpu.median())
 	}
 	t.Charts = []chart{bars}
@@ -116,8 +126,8 @@ func (s *stack) share(ctx context.Context, o options, l *ledger, system int, to 
 	c.forget()
 	active := connected + is.away
 	writers := load{
-		url: s.url(), ledger: l, writers: bulkWriters, perSecond: float64(active*eventsPerUser) / scalingRows,
-		pick: manyRows(&ledger{each: l.each, entries: l.entries[:active]}, bulkWriters, scalingRows),
+		url: s.url(), ledger: l, writers: bulkWriters, perSecond: float64(active*eventsPerUser) / float64(is.rows),
+		pick: manyRows(&ledger{each: l.each, entries: l.entries[:active]}, bulkWriters, is.rows),
 	}
 	defer writers.close(ctx)
 	if err := writers.connect(ctx); err != nil {
@@ -143,7 +153,7 @@ func (s *stack) share(ctx context.Context, o options, l *ledger, system int, to 
 			mine += float64(socket.count.Load())
 		}
 	}
-	all := float64(commits * scalingRows)
+	all := float64(commits) * float64(is.rows)
 	to.all, to.here = append(to.all, all/took), append(to.here, mine/took)
 	to.cpu = append(to.cpu, (cpuOf(here)-before).Seconds()/mine*100_000)
 	to.redis = append(to.redis, used.redis.Seconds()/all*100_000)
