@@ -176,6 +176,39 @@ func TestMigrate_IndexOfALogInUse(t *testing.T) {
 	}
 }
 
+// The functions of watched tables are made anew, which somebody may be doing at the same moment.
+func TestMigrate_BesideAnOpenWatch(t *testing.T) {
+	t.Parallel()
+	s := open(t, watched)
+	s.exec(`DELETE FROM reelay.migration WHERE version_id >= 11`)
+	other := s.another()
+	begin := func() {
+		other.exec(`BEGIN; SELECT reelay.watch('videos', columns => '{processing_status,title}')`)
+	}
+	begin()
+	if _, err := pg.Migrate(t.Context(), s.url, discard, nil); err == nil || !strings.Contains(err.Error(), "SQLSTATE 55P03") {
+		t.Errorf("behind one that does not end: got %v, want a lock timeout", err)
+	}
+	other.exec(`ROLLBACK`)
+	begin()
+	migrated := make(chan error, 1)
+	go func() {
+		_, err := pg.Migrate(t.Context(), s.url, discard, nil)
+		migrated <- err
+	}()
+	eventually(t, "the migration waits", func() bool {
+		return one[bool](s, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`)
+	})
+	other.exec(`COMMIT`)
+	if err := <-migrated; err != nil {
+		t.Fatalf("behind one that ends: %v", err)
+	}
+	s.exec(`INSERT INTO videos VALUES ('v1', 'alice')`)
+	s.outbox()
+	s.exec(`UPDATE videos SET title = 'new'`)
+	s.captures(`alice v1 video.updated {"title": "new", "previous": {"title": null}, "processing_status": "pending"}`)
+}
+
 func TestMigrate_ErrorsSayWhatToDo(t *testing.T) {
 	t.Parallel()
 	s := connect(t, pgtest.Shared(t).NewEmpty(t))
