@@ -40,6 +40,10 @@ func Migrate(ctx context.Context, url string, log *slog.Logger, progress func(ve
 			if errors.Is(err, goose.ErrNoNextVersion) {
 				return nil
 			}
+			if err != nil && Reason(err) == "lock_timeout" {
+				return fmt.Errorf("migrate: %w\n  hint: somebody has used a table of Reelay's for longer than 2 s: a dump, or an open reelay.watch; "+
+					"this migration has changed nothing: run reelay migrate again when that has ended", err)
+			}
 			if err != nil {
 				return fmt.Errorf("migrate: %w", err)
 			}
