@@ -44,6 +44,7 @@ func BenchmarkCapture(b *testing.B) {
 			CREATE TRIGGER plain AFTER UPDATE ON videos FOR EACH ROW
 				WHEN (OLD.processing_status IS DISTINCT FROM NEW.processing_status) EXECUTE FUNCTION plain()`},
 		{"reelay", `SELECT reelay.watch('videos')`},
+		{"reelay-with-a-path", `SELECT reelay.watch('videos'); ALTER FUNCTION reelay.capture_1() SET search_path = pg_catalog, reelay, pg_temp`},
 	} {
 		b.Run("trigger="+trigger.name, func(b *testing.B) { capture(b, server.New(b), trigger.setup) })
 	}

@@ -8,9 +8,9 @@ import (
 )
 
 // napper sleeps for less than a timer of the runtime can: one that waits for the network, too, is late by up to a
-// millisecond, since that is what epoll counts in. A timer of the kernel's that is a file is as exact as the kernel, and
-// is waited for as a connection is. (A thread that sleeps in the kernel is exact as well, but the runtime looks after it
-// every 20 µs for as long as it does, which takes more CPU than all that the leader does.)
+// millisecond, since that is what epoll counts in. A timer of the kernel's that is a file is waited for as a connection
+// is, and holds no thread. A thread that sleeps in the kernel would be late twice as much or more (BenchmarkNap), by the
+// slack that the kernel allows itself for threads (PR_SET_TIMERSLACK in prctl(2)).
 type napper struct {
 	timer int
 	file  *os.File // the same; nil where there is none

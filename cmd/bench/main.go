@@ -24,7 +24,7 @@ const usage = `bench measures Reelay on this machine, each figure beside the lim
 
 tables:
   writers      What the trigger costs those who write: updates a second with no trigger (the limit), with one that only
-               inserts a row into an outbox, with plain pg_notify, and with Reelay.
+               inserts a row into an outbox, with plain pg_notify, with Reelay's and no leader, and with Reelay.
   latency      Milliseconds from before an UPDATE that commits to the client's socket, for 1,000 users with 10 videos: one
                client that LISTENs, a bare gorilla/websocket server that is told of each commit by who made it (the
                limits), Reelay on one replica and on three.

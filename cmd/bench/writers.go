@@ -30,12 +30,24 @@ var variants = []variant{
 		CREATE TRIGGER plain AFTER UPDATE ON videos FOR EACH ROW WHEN (OLD.processing_status IS DISTINCT FROM NEW.processing_status) EXECUTE FUNCTION plain()`,
 		"DROP TRIGGER plain ON videos; DROP FUNCTION plain(); DROP TABLE plain_outbox",
 	},
+	{
+		// Reelay's own, but it writes to where no leader looks, and takes the leader to be awake.
+		"trigger", "Reelay's trigger alone", `
+		CREATE TABLE plain_outbox (LIKE reelay.outbox INCLUDING ALL);
+		CREATE SEQUENCE plain_awake;
+		SELECT nextval('plain_awake'), reelay.watch('videos');
+		DO $$BEGIN
+			EXECUTE (SELECT replace(replace(pg_get_functiondef(tgfoid), 'reelay.outbox', 'public.plain_outbox'), 'reelay.awake', 'public.plain_awake')
+				FROM pg_trigger WHERE tgrelid = 'videos'::regclass AND tgname = '00_reelay_update');
+		END$$`,
+		"SELECT reelay.unwatch('videos'); DROP TABLE plain_outbox; DROP SEQUENCE plain_awake",
+	},
 	{"reelay", "Reelay", "SELECT reelay.watch('videos')", "SELECT reelay.unwatch('videos')"},
 }
 
 const (
 	variantOutbox = 2
-	variantReelay = 3
+	variantReelay = 4
 )
 
 // situation is how many write, and to what.
@@ -101,13 +113,15 @@ func writers(ctx context.Context, o options) (*table, error) {
 			{"none_share", "no trigger", 2},
 			{"notify_share", "plain pg_notify", 2},
 			{"outbox_share", "outbox row alone", 2},
+			{"trigger_share", "Reelay's trigger alone", 2},
 			{"reelay_share", "Reelay", 2},
 			{"reelay_outbox", "Reelay / outbox row", 2},
 		}, countColumns...),
 		Notes: []string{
 			w.note(),
 			"The outbox row alone is the same that Reelay's trigger makes, by one that does nothing else.",
-			"Clients, Postgres and the leader share the CPUs of this machine. The leader moves what Reelay's trigger writes; the lone outbox row nobody moves.",
+			"Clients, Postgres and the leader share the CPUs of this machine. The leader moves what Reelay's trigger writes.",
+			"What a trigger alone writes nobody moves: from there to Reelay is what the leader takes of the CPU.",
 			"A slower flush is made by commit_delay: what a volume across a network takes.",
 		},
 	}
